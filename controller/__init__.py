@@ -1,0 +1,1 @@
+"""The controller: it observes, asks for a decision, and acts."""

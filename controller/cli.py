@@ -1,0 +1,91 @@
+"""The command line: arguments in, exit code out.
+
+Results go to standard output, everything for people to standard error. What a command needs is imported when it runs,
+so that `iace --help` answers at once. Each command's function returns its exit code or raises an error of the family,
+which `main` turns into its code and a sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from controller import cli_journal, cli_qecs, cli_run
+from metrics.errors import IaceError
+from state.outcome import ExitCode, code_of
+
+DESCRIPTION = """IACE walks a running cluster through explicit phases, watches every node, isolates the ones that
+drag it down, heals its control parameters, writes improvement proposals, and leaves with an exit code."""
+
+EPILOG = """start here:
+  iace run                                      govern an embedded cluster of 50 nodes, once
+  iace run --scenario byzantine-node            the same, with a node that lies
+  iace qecs serve --port 8600 &                 a reference cluster of its own ...
+  iace run --plant http --url http://127.0.0.1:8600     ... and a run that governs it
+
+exit codes of `iace run`: 0 coherent lock; 10, 20, 30, 40 the phase that failed; 50 KPIs outside limits;
+51 isolation blocked; 60 safe mode; 61 inconclusive; 65 bad data; 69 plant unavailable; 70 internal error;
+74 store failed; 75 not leader; 77 not permitted; 78 configuration invalid; 130/143 stopped by signal."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code, and never ends in a bare traceback."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code = int(options.command(options))
+        sys.stdout.flush()
+    except IaceError as error:
+        _say(f"iace: {error}")
+        return int(code_of(error))
+    except BrokenPipeError:
+        # Whoever read our output has heard enough; the interpreter must not complain about it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(getattr(options, "code", ExitCode.COHERENT_LOCK))
+    except KeyboardInterrupt:
+        _say("iace: interrupted")
+        return int(ExitCode.INTERRUPTED)
+    except Exception:  # noqa: BLE001 - whatever it is, it is a bug, and people get a file instead of a traceback
+        _say(f"iace: internal error, which is a bug: please report it with {_crash_file()}")
+        return int(ExitCode.INTERNAL_ERROR)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="iace", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"iace {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    cli_run.add_commands(commands)
+    cli_journal.add_commands(commands)
+    cli_qecs.add_commands(commands)
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - a file look-up that only --version is worth
+
+    return version("iace")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - this is the command line
+
+
+def _crash_file() -> str:
+    path = Path(f"iace-crash-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
+    try:
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:
+        return f"this: {traceback.format_exc(limit=-3)}"
+    return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

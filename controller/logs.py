@@ -1,0 +1,30 @@
+"""The log on standard error: plain lines for people, or one JSON object a line for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from controller.settings import LogSettings
+
+_LEVELS = ("warning", "info", "debug")
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """One object a line."""
+        fields = {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def set_up(settings: LogSettings, verbose: int) -> None:
+    """Log what the configuration asks for; each -v asks for one level more than warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(_JsonLines() if settings.format == "json" else plain)
+    level = _LEVELS[min(verbose, len(_LEVELS) - 1)] if verbose else settings.level
+    logger = logging.getLogger("iace")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False

@@ -1,0 +1,127 @@
+"""One tick, as prose: observe, publish, assess, decide, record, act.
+
+The loop is told to tick and does not know by whom: a virtual clock drives it as fast as the processor allows, the
+scheduler drives it in real time. Publishing cannot delay deciding, and nothing is done to the plant before the
+decision to do it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.clock import Clock
+from controller.effector import Effector
+from controller.plants.plant import Plant
+from controller.publisher import Publisher
+from controller.record import Recorded, RunRecord
+from metrics.assessment import Assessment, Assessor
+from metrics.observation import Observation, Parameters, Topology
+from state import invariants
+from state.decision import Decision
+from state.governor import Governor
+from state.isolation import IsolationPolicy
+from state.journal import Journal
+from state.stimulus import Assessed, Stimulus
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One tick of the plant as everybody else gets to see it."""
+
+    observation: Observation
+    assessment: Assessment
+
+
+class Loop:
+    """The loop over one plant.
+
+    Args:
+        plant, clock: what is observed, and when.
+        assessor, governor: what measures and what decides.
+        journal: where decisions become durable.
+        effector: what acts.
+        publisher: telemetry; it never holds the loop up.
+        record: what the report is made from.
+        policy: the isolation policy, for the invariants.
+        deadline_s: how long an observation may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        plant: Plant,
+        clock: Clock,
+        assessor: Assessor,
+        governor: Governor,
+        journal: Journal,
+        effector: Effector,
+        publisher: Publisher,
+        record: RunRecord,
+        policy: IsolationPolicy,
+        deadline_s: float,
+    ) -> None:
+        self.governor = governor
+        self.now_s = 0.0
+        self.assessment: Assessment | None = None
+        self.parameters: Parameters | None = None
+        self._plant = plant
+        self._clock = clock
+        self._assessor = assessor
+        self._journal = journal
+        self._effector = effector
+        self._publisher = publisher
+        self._record = record
+        self._policy = policy
+        self._deadline_s = deadline_s
+        self.topology: Topology | None = None
+        self._last_tick = -1
+
+    @property
+    def journal_tip(self) -> tuple[int, str]:
+        """Sequence and hash of the last durable event."""
+        return self._journal.tip.seq, self._journal.tip.hash
+
+    def unhealthy(self) -> tuple[str, ...]:
+        """The KPIs that are persistently outside their limits as of the latest tick."""
+        return self.assessment.unhealthy() if self.assessment is not None else ()
+
+    def tick(self) -> Iterator[Seen]:
+        """Take in whatever ticks the plant has made since the last call, oldest first.
+
+        Raises:
+            PlantUnavailableError: it did not answer, or not intelligibly.
+            StoreFailedError: a decision could not be made durable; nothing was done.
+            InvariantBreachError: a bug; nothing was done.
+        """
+        for observation in self._plant.observe(self._deadline_s):
+            if observation.tick <= self._last_tick:
+                continue  # stale evidence decides nothing
+            self._last_tick = observation.tick
+            yield self._take(observation)
+
+    def tell(self, stimulus: Stimulus) -> Decision:
+        """Let the governor decide on something, make the decision durable, and carry it out."""
+        decision = self.governor.step(stimulus, self.now_s)
+        self.carry_out(decision)
+        return decision
+
+    def carry_out(self, decision: Decision) -> None:
+        """Make a decision durable, then do what it says."""
+        if self.topology is not None:
+            invariants.check(self.governor.state, self._policy, self.topology)
+        entries = self._journal.append(decision.events, epoch=self.governor.state.epoch, wall_time=self._clock.wall())
+        for entry in entries:
+            self._publisher.event(Recorded(entry.seq, entry.hash, entry.event))
+        self._record.refuse(decision.refusals)
+        for action in decision.actions:
+            self.tell(self._effector.carry_out(action))
+
+    def _take(self, observation: Observation) -> Seen:
+        self.now_s = observation.plant_time_s
+        self.topology = observation.topology
+        assessment = self._assessor.assess(observation)
+        self._publisher.tick(observation, assessment, self.governor.state.phase)
+        self.assessment, self.parameters = assessment, observation.parameters
+        self.tell(Assessed(assessment, observation.parameters))
+        return Seen(observation, assessment)

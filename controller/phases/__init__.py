@@ -1,0 +1,1 @@
+"""The checks of each phase, one module a phase."""

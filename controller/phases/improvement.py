@@ -1,0 +1,94 @@
+"""Phase IV: corrections while KPIs are outside their limits, then improvement proposals that others can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller.proposals import ProposalFailedError, digest, propose, write
+from controller.session import Session, Ticking
+from metrics.observation import Capability
+from state.event import EventKind
+from state.phase import Phase
+from state.stimulus import CorrectionsOpened, ProposalWritten, WindowEnded
+from state.verdict import CheckResult, CheckStatus, PhaseResult
+
+CORRECTION_TICKS_MAX = 300
+
+
+def improvement(session: Session, directory: Path, command: str) -> Ticking[PhaseResult]:
+    """Run the phase; `directory` takes the proposals, `command` is how such a run is started."""
+    started_s = session.loop.now_s
+    corrections = yield from _corrections(session, session.loop.unhealthy())
+    checks = (corrections, _proposals(session, directory, command))
+    return PhaseResult(Phase.PHASE_IV, checks, started_s, session.loop.now_s)
+
+
+def _corrections(session: Session, unhealthy: tuple[str, ...]) -> Ticking[CheckResult]:
+    name = "improvement.corrections"
+    reason = _why_not(session, unhealthy)
+    if reason is not None:
+        return CheckResult(name, CheckStatus.SKIPPED, reason, required=False, dry_run=session.dry_run)
+    if not unhealthy:
+        return CheckResult(name, CheckStatus.PASSED, "every KPI is within its limits: nothing to correct", 0, None)
+    state = session.loop.governor.state
+    first_event, trials_before = len(session.record.events), state.trials
+    session.loop.tell(CorrectionsOpened())
+    for _ in range(CORRECTION_TICKS_MAX):
+        seen = yield
+        healthy = not seen.assessment.unhealthy()
+        exhausted = state.failed_trials >= session.config.healing.trials_max
+        if state.phase is not Phase.HEALING and (healthy or exhausted or state.phase is Phase.SAFE_MODE):
+            break
+    yield from close_trial(session)
+    new = session.record.events[first_event:]
+    kept = sum(item.event.kind is EventKind.TRIAL_KEPT for item in new)
+    refused = [str(e.event.data.get("reason")) for e in new if e.event.kind is EventKind.ACTION_REFUSED]
+    tried = state.trials - trials_before
+    if refused:
+        text = f"the plant refused a correction: {refused[0]}"
+        return CheckResult(name, CheckStatus.FAILED, text, len(refused), 0, "trials", required=False)
+    text = f"{tried} corrections tried, {kept} kept"
+    return CheckResult(name, CheckStatus.PASSED, text, kept, None, "trials")
+
+
+def _why_not(session: Session, unhealthy: tuple[str, ...]) -> str | None:
+    phase = session.loop.governor.state.phase
+    if phase is not Phase.PHASE_IV:
+        return f"nothing is changed in {phase}"
+    if not unhealthy:
+        return None
+    if not session.offers(Capability.PARAMETERS):
+        return "the plant offers no parameters"
+    if not session.config.auto_apply or not session.config.healing.enabled or session.dry_run:
+        return "corrections are left to people (healing.auto_apply)"
+    return None
+
+
+def close_trial(session: Session) -> Ticking[None]:
+    """Roll an open trial back, and wait until that is verified or has failed."""
+    state = session.loop.governor.state
+    if state.trial is not None:
+        session.loop.tell(WindowEnded())
+    while state.trial is not None:
+        yield
+
+
+def _proposals(session: Session, directory: Path, command: str) -> CheckResult:
+    name = "improvement.proposal"
+    try:
+        proposals = propose(
+            session.record,
+            journal_tip=session.loop.journal_tip,
+            config=session.config,
+            command=command,
+            parameters=session.loop.parameters,
+            unhealthy=session.loop.unhealthy(),
+        )
+        paths = write(proposals, directory)
+    except ProposalFailedError as error:
+        return CheckResult(name, CheckStatus.FAILED, str(error))
+    session.record.proposals.extend(proposals)
+    for proposal in proposals:
+        session.loop.tell(ProposalWritten(str(proposal["id"]), digest(proposal)))
+    text = f"{len(paths)} proposal(s) written to {directory}"
+    return CheckResult(name, CheckStatus.PASSED, text, len(paths), None, "proposals")

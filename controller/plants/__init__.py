@@ -1,0 +1,1 @@
+"""Every governed system is adapted to one protocol; see `plant.py`."""

@@ -1,0 +1,377 @@
+"""The main job: phases I to IV once against a plant, and the exit code that it amounts to.
+
+`execute` sets everything up, drives the lifecycle, and turns whatever happened into an outcome, a journal that is
+closed and a report that is written: an error is an outcome like any other.
+"""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from controller import aftermath, report, rundir
+from controller.clock import Clock, SystemClock, VirtualClock
+from controller.config import fingerprint
+from controller.console import RunConsole
+from controller.drive import Driver
+from controller.effector import Effector
+from controller.loop import Loop
+from controller.phases.field import field as field_security
+from controller.phases.improvement import close_trial, improvement
+from controller.phases.initialization import initialization
+from controller.phases.transactions import transactions
+from controller.plants.factory import make_plant
+from controller.plants.plant import Plant, PlantInfo
+from controller.plants.scenario import Scenario
+from controller.publisher import Publisher
+from controller.record import RunRecord
+from controller.scenario_faults import ScenarioFaults
+from controller.session import Session, Ticking
+from controller.settings import Config
+from metrics.assessment import Assessor
+from metrics.errors import ConfigInvalidError, IaceError
+from metrics.observation import Capability, Topology
+from metrics.store.sqlite import SqliteStore
+from metrics.store_writer import StoreWriter
+from metrics.telemetry import Telemetry
+from state.governor import Governor, GovernorSettings
+from state.healing import HealingPolicy
+from state.isolation import IsolationPolicy
+from state.journal import Journal
+from state.lease import DirectoryLease
+from state.outcome import ExitCode, Facts, Outcome, decide
+from state.phase import Phase
+from state.stimulus import Ended, PhaseEnded, Started, WindowClosing, WindowEnded
+from state.verdict import PhaseResult, PhaseVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for on the command line.
+
+    Attributes:
+        config: the configuration in force.
+        scenario: the faults to be injected, or None.
+        data_dir: where the run keeps its journal and telemetry.
+        report_dir: where the report goes.
+        dry_run: assess and report, act on nothing.
+    """
+
+    config: Config
+    scenario: Scenario | None
+    data_dir: Path
+    report_dir: Path
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run leaves for the caller: the outcome, the report as a document, and where it was written."""
+
+    outcome: Outcome
+    document: Mapping[str, object]
+    paths: tuple[Path, ...]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the lifecycle has found out so far; what is known counts, however the run ends."""
+
+    phases: list[PhaseResult] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+    unhealthy: tuple[str, ...] = ()
+
+
+def execute(job: Job, console: RunConsole) -> Finished:
+    """Run the main job.
+
+    Raises:
+        IaceError: before there was a journal to write to; the caller turns it into its exit code.
+    """
+    with DirectoryLease(job.data_dir):
+        left = rundir.unfinished(job.data_dir)
+        number, directory = rundir.make(job.data_dir)
+        journal = Journal(directory / rundir.JOURNAL)
+        store = SqliteStore(directory / rundir.TELEMETRY)
+        try:
+            return _Run(job, console, number, journal, store, left).finish()
+        finally:
+            store.close()
+            journal.close()
+
+
+class _Run:
+    """One run, from an open journal to a written report."""
+
+    def __init__(
+        self,
+        job: Job,
+        console: RunConsole,
+        number: int,
+        journal: Journal,
+        store: SqliteStore,
+        left: rundir.Unfinished | None,
+    ) -> None:
+        self._job = job
+        self._config = job.config
+        self._console = console
+        self._number = number
+        self._journal = journal
+        self._store = store
+        self._left = left
+        self._progress = _Progress()
+        self._clock = SystemClock()
+        self._started_s = self._clock.monotonic_s()
+        self._record = RunRecord(
+            run_id=str(uuid.uuid4()),
+            plant=self._config.plant.kind,
+            system="unknown",
+            nodes=0,
+            clusters=0,
+            seed=self._config.plant.seed,
+            scenario=job.scenario.name if job.scenario else "none",
+            ticks=self._config.schedule.ticks,
+            dry_run=job.dry_run,
+            catalogue=self._config.catalogue(),
+            wall_started=self._clock.wall(),
+        )
+        self._loop: Loop | None = None
+        self._writer: StoreWriter | None = None
+
+    def finish(self) -> Finished:
+        """Drive the run to its end, whatever that is, and write down what came of it."""
+        errors: list[BaseException] = []
+        driver: Driver[None] | None = None
+        plant: Plant | None = None
+        try:
+            virtual = VirtualClock()
+            plant = make_plant(self._config, virtual)
+            driver = self._drive(plant, virtual)
+        except IaceError as error:
+            errors.append(error)
+        if driver is not None and driver.error is not None:
+            errors.append(driver.error)
+        outcome = self._conclude(errors, driver)
+        if plant is not None:
+            plant.close()
+        return self._write_down(outcome)
+
+    def _drive(self, plant: Plant, virtual: VirtualClock) -> Driver[None]:
+        info = plant.connect(self._config.plant.connect_s)
+        clock: Clock = self._clock if info.real_time else virtual
+        session = self._session(plant, info, clock)
+        driver = Driver(
+            session.loop,
+            self._lifecycle(session),
+            self._clock,
+            unavailable_s=self._config.plant.unavailable_s,
+            deadline_s=self._config.schedule.deadline_s,
+        )
+        with _signals(driver.stop):
+            if info.real_time:
+                _in_real_time(driver, self._config.schedule.interval_s)
+            else:
+                driver.run_to_end()
+        return driver
+
+    def _session(self, plant: Plant, info: PlantInfo, clock: Clock) -> Session:
+        config, record = self._config, self._record
+        self._require_scenario_possible(info)
+        record.plant, record.system = info.name, info.system
+        record.seed = config.plant.seed if info.seed is None else info.seed
+        epoch = plant.epoch_seen(config.plant.deadline_s) + 1
+        name = self._record.run_id if info.real_time else "run"
+        self._journal.note("run_name", name)
+        telemetry = Telemetry()
+        self._writer = StoreWriter(telemetry, self._store, batch_frames=config.store.flush_ticks)
+        policy = IsolationPolicy(gravity_critical=config.gravity.critical, **config.isolation.model_dump())
+        healing = HealingPolicy(**config.healing.model_dump(exclude={"auto_apply"}))
+        self._loop = Loop(
+            plant=plant,
+            clock=clock,
+            assessor=Assessor(
+                config.catalogue(),
+                gravity_critical=config.gravity.critical,
+                g0=config.gravity.unit,
+                evidence_ticks=config.gravity.evidence_ticks,
+                persistence_ticks=config.schedule.persistence_ticks,
+            ),
+            governor=Governor(
+                GovernorSettings(policy, healing, auto_apply=config.auto_apply, dry_run=self._job.dry_run)
+            ),
+            journal=self._journal,
+            effector=Effector(plant, clock, run_id=name, epoch=epoch),
+            publisher=Publisher(telemetry, self._writer, self._console, record),
+            record=record,
+            policy=policy,
+            deadline_s=config.plant.deadline_s,
+        )
+        session = Session(
+            config, plant, info, self._loop, record, self._store, self._writer, self._console, self._job.dry_run, name
+        )
+        if self._left is not None:
+            self._clear_up(self._left, plant, info, epoch, name)
+        self._start(session, epoch)
+        return session
+
+    def _require_scenario_possible(self, info: PlantInfo) -> None:
+        scenario, plant = self._job.scenario, self._config.plant
+        if scenario is None or not scenario.faults:
+            return
+        if Capability.FAULTS not in info.capabilities:
+            raise ConfigInvalidError("--scenario", [f"{info.name} offers no faults, so {scenario.name} cannot be run"])
+        if not plant.fault_injection_allowed:
+            raise ConfigInvalidError(
+                "--scenario",
+                [f"{scenario.name} injects faults into {info.name}: allow it with --allow-fault-injection"],
+            )
+
+    def _clear_up(self, left: rundir.Unfinished, plant: Plant, info: PlantInfo, epoch: int, name: str) -> None:
+        if info.real_time and left.plant == info.name:
+            for text in aftermath.clear_up(left, plant, epoch=epoch, name=f"{name}/after-{left.number}"):
+                self._console.say(f"run {left.number} had not ended: {text}")
+        rundir.mark_cleared(self._job.data_dir, left.number)
+
+    def _start(self, session: Session, epoch: int) -> None:
+        facts = {
+            "plant": session.info.name if not session.info.real_time else self._config.plant.kind,
+            "system": session.info.system,
+            "seed": self._record.seed,
+            "scenario": self._record.scenario,
+            "config_sha256": fingerprint(self._config),
+            "dry_run": self._job.dry_run,
+            "ticks": self._config.schedule.ticks,
+        }
+        session.loop.tell(Started(epoch, session.info.capabilities, facts))
+
+    def _lifecycle(self, session: Session) -> Ticking[None]:
+        """Phases I to III, the governing window, Phase IV; ends early where a phase does not pass."""
+        faults = ScenarioFaults(session, self._job.scenario)
+        for phase, checks in (
+            (Phase.PHASE_I, initialization),
+            (Phase.PHASE_II, transactions),
+            (Phase.PHASE_III, field_security),
+        ):
+            self._console.phase_started(phase)
+            result = yield from faults.during(phase, checks(session))
+            self._describe(session)
+            self._ended(result)
+            session.loop.tell(PhaseEnded(result))
+            if result.verdict is not PhaseVerdict.PASSED:
+                return
+        self._console.phase_started(Phase.GOVERNING, self._config.schedule.ticks)
+        yield from faults.during(Phase.GOVERNING, self._govern(session))
+        self._console.phase_started(Phase.PHASE_IV)
+        self._ended((yield from improvement(session, self._job.report_dir / "proposals", self._command())))
+        self._progress.unhealthy = session.loop.unhealthy()
+        faults.end()
+
+    def _ended(self, result: PhaseResult) -> None:
+        self._progress.phases.append(result)
+        self._record.phases.append(result)
+        self._console.phase_ended(result)
+
+    def _describe(self, session: Session) -> None:
+        topology: Topology | None = session.loop.topology
+        if topology is not None:
+            self._record.nodes, self._record.clusters = len(topology.nodes), len(topology.clusters)
+
+    def _govern(self, session: Session) -> Ticking[None]:
+        """The governing window, and after it the time that what is in flight gets to settle."""
+        for _ in range(self._config.schedule.ticks):
+            yield
+        session.loop.tell(WindowClosing())
+        state = session.loop.governor.state
+        for _ in range(self._config.schedule.settle_max):
+            if not state.intents and state.trial is None:
+                break
+            yield
+        self._progress.undecided += [f"{i.kind} of {i.node} never verified" for i in state.intents.values()]
+        yield from close_trial(session)
+        session.loop.tell(WindowEnded())
+
+    def _command(self) -> str:
+        """The command that starts a run like this one, without what differs from place to place."""
+        words = ["iace run"]
+        if self._config.plant.kind == "http":
+            words.append(f"--plant http --url {self._config.plant.url}")
+        else:
+            words.append(f"--nodes {self._record.nodes} --seed {self._record.seed}")
+        if self._job.scenario is not None:
+            words.append(f"--scenario {self._job.scenario.name}")
+        return " ".join(words)
+
+    def _conclude(self, errors: list[BaseException], driver: Driver[None] | None) -> Outcome:
+        """The outcome, journaled; if even that fails, the failure is the outcome."""
+        self._record.wall_s = self._clock.monotonic_s() - self._started_s
+        facts = self._facts(errors, driver)
+        outcome = decide(facts)
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            if self._loop is not None:
+                self._loop.tell(Ended(outcome))
+        except IaceError as error:
+            outcome = decide(self._facts([*errors, error], driver))
+        self._record.outcome = outcome
+        if self._loop is not None:
+            held = self._loop.governor.state.nodes
+            self._record.still_isolated = tuple(
+                (node, held[node].until_s)
+                for node in sorted(self._loop.governor.state.out_of_service())
+                if node in held
+            )
+        return outcome
+
+    def _facts(self, errors: Sequence[BaseException], driver: Driver[None] | None) -> Facts:
+        progress, undecided = self._progress, list(self._progress.undecided)
+        if driver is not None and driver.overdue:
+            undecided.append(f"the deadline of {self._config.schedule.deadline_s:g} s has passed (--deadline)")
+        ended = driver is not None and driver.done and not errors and driver.signal is None and not driver.overdue
+        governor = self._loop.governor if self._loop is not None else None
+        reached_the_end = ended and any(result.phase is Phase.PHASE_IV for result in progress.phases)
+        return Facts(
+            phases=tuple(progress.phases),
+            errors=tuple(errors),
+            signal=driver.signal if driver is not None else None,
+            undecided=tuple(undecided),
+            safe_mode=governor.state.safe_mode if governor and reached_the_end else None,
+            blocked=governor.blocked() if governor and reached_the_end else (),
+            unhealthy=progress.unhealthy if reached_the_end else (),
+        )
+
+    def _write_down(self, outcome: Outcome) -> Finished:
+        tip = (self._journal.tip.seq, self._journal.tip.hash)
+        proposals = self._record.proposals
+        document = report.document(self._record, journal_tip=tip, proposals=proposals)
+        paths = report.write(self._record, self._job.report_dir, journal_tip=tip, proposals=proposals)
+        self._console.finish(self._record, paths)
+        return Finished(outcome, document, tuple(paths))
+
+
+def _in_real_time(driver: Driver[None], interval_s: float) -> None:
+    from controller.scheduler import TickScheduler  # noqa: PLC0415 - a virtual run need not wait for its import
+
+    with TickScheduler(driver.tick, interval_s):
+        while not driver.wait(timeout_s=interval_s):
+            pass
+
+
+@contextmanager
+def _signals(stop: Callable[[ExitCode], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for an orderly stop while this is entered."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        stop(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""What the phases of a run share, and how a check waits for the plant.
+
+A phase is a generator: it yields whenever it needs the plant's next tick and is sent what was seen. So the phases do
+not know who drives the loop: the virtual clock as fast as it can, or the scheduler in real time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from controller.console import RunConsole
+from controller.loop import Loop, Seen
+from controller.plants.plant import Plant, PlantInfo
+from controller.record import RunRecord
+from controller.settings import Config
+from metrics.observation import Capability
+from metrics.store.protocol import Store
+from metrics.store_writer import StoreWriter
+
+Result = TypeVar("Result")
+Ticking = Generator[None, Seen, Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run on one plant.
+
+    Attributes:
+        config: the configuration in force.
+        plant, info: the governed system and what it said of itself.
+        loop: observes, decides, acts.
+        record: what the report is made from.
+        store, writer: where telemetry goes.
+        console: who is told about progress.
+        dry_run: assess and report, act on nothing.
+        run_id: names this run's traces at the plant.
+    """
+
+    config: Config
+    plant: Plant
+    info: PlantInfo
+    loop: Loop
+    record: RunRecord
+    store: Store
+    writer: StoreWriter
+    console: RunConsole
+    dry_run: bool
+    run_id: str
+
+    def offers(self, capability: Capability) -> bool:
+        """Whether the plant has a capability."""
+        return capability in self.info.capabilities
+
+    @property
+    def probing(self) -> bool:
+        """Whether live transactions may be made."""
+        return self.config.plant.probes_allowed and not self.dry_run
+
+    @property
+    def injecting(self) -> bool:
+        """Whether faults may be injected."""
+        return self.config.plant.fault_injection_allowed and not self.dry_run
+
+
+def ticks(count: int) -> Ticking[list[Seen]]:
+    """Wait for `count` ticks; what was seen in them."""
+    seen = []
+    for _ in range(count):
+        seen.append((yield))  # noqa: PERF401 - a comprehension cannot wait
+    return seen

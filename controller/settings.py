@@ -1,0 +1,392 @@
+"""Which settings are there, what do they mean, and which values can they take?
+
+One frozen model a section, each default beside its unit and its reason; `docs/configuration.md` is generated from here.
+A model checks its own fields. What several settings must have in common is checked in `config_rules.py`, and where the
+values come from is the business of `config.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from metrics.kpi import Kpi, with_limits
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, nothing unknown, no NaN, and a string is never taken for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PlantSettings(Section):
+    """The governed system and how it is reached."""
+
+    kind: Literal["embedded", "http"] = Field(
+        default="embedded",
+        description="Which adapter governs: `embedded` needs nothing and runs in virtual time, `http` is a server.",
+    )
+    url: str | None = Field(default=None, description="Base address of the server; needed by `http`, unused otherwise.")
+    nodes: int = Field(
+        default=50,
+        ge=5,
+        le=1_000_000,
+        description="Nodes of the embedded cluster. Below 5 no node can be judged by its peers.",
+        json_schema_extra={"unit": "nodes"},
+    )
+    clusters: int | None = Field(
+        default=None,
+        ge=1,
+        description="Clusters of the embedded cluster, at least 3 nodes each. Not set: max(1, min(⌊N/5⌋, round √N)).",
+        json_schema_extra={"unit": "clusters"},
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=2**63 - 1,
+        description="Seed of the embedded cluster: equal seeds give equal runs, bit for bit.",
+    )
+    allow_probes: bool | None = Field(
+        default=None,
+        description="Whether Phases II and III may commit probe transactions. Not set: yes on `embedded`, no "
+        "elsewhere, because they move real tokens.",
+    )
+    allow_fault_injection: bool | None = Field(
+        default=None,
+        description="Whether Phase III may inject a dissonance to prove gravity gating. Not set: yes on `embedded`, no "
+        "elsewhere, because it disturbs a real cluster for a while.",
+    )
+    deadline_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=3600,
+        description="Total time that one call to the plant may take, however slowly it drips.",
+        json_schema_extra={"unit": "s"},
+    )
+    connect_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="Total time for reaching the plant at the start: longer than a call, as it asks several things.",
+        json_schema_extra={"unit": "s"},
+    )
+    unavailable_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long a plant may leave every call unanswered before the run gives it up (exit code 69).",
+        json_schema_extra={"unit": "s"},
+    )
+    probe_sender: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Account that pays for ledger probes. Not set: one that can afford them is chosen.",
+    )
+    token_file: Path | None = Field(
+        default=None,
+        strict=False,
+        description="File that holds the bearer token for the server. The token itself stands in no configuration.",
+    )
+
+    @property
+    def probes_allowed(self) -> bool:
+        """`allow_probes`, decided."""
+        return self.kind == "embedded" if self.allow_probes is None else self.allow_probes
+
+    @property
+    def fault_injection_allowed(self) -> bool:
+        """`allow_fault_injection`, decided."""
+        return self.kind == "embedded" if self.allow_fault_injection is None else self.allow_fault_injection
+
+
+class ScheduleSettings(Section):
+    """When the plant is observed, and for how long."""
+
+    interval_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=3600,
+        description="Time between two observations of a real-time plant; 1 s is the tick that the model's limits are "
+        "made for. The embedded plant runs in virtual time.",
+        json_schema_extra={"unit": "s"},
+    )
+    ticks: int = Field(
+        default=300,
+        ge=1,
+        description="Length of the governing window of `iace run`: long enough for a fault, its isolation and a trial.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    warmup_ticks: int = Field(
+        default=150,
+        ge=1,
+        description="How long Phase I waits for every KPI's window to fill: the slowest takes 60, plus transients.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    settle_max: int = Field(
+        default=120,
+        ge=0,
+        description="Time that what is in flight gets at the end of the window, in which no new action starts.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    deadline_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Wall time after which `iace run` stops as inconclusive (exit code 61).",
+        json_schema_extra={"unit": "s"},
+    )
+    persistence_ticks: int = Field(
+        default=30,
+        ge=1,
+        description="Last ticks over which the final KPIs are judged: healthy clusters of 5 nodes breach limits for "
+        "single ticks.",
+        json_schema_extra={"unit": "ticks"},
+    )
+
+
+class KpiSettings(Section):
+    """The limits of one KPI."""
+
+    healthy: float | None = Field(default=None, description="Beyond it the KPI is unhealthy.")
+    critical: float | None = Field(default=None, description="Beyond it the KPI is critical.")
+
+
+class GravitySettings(Section):
+    """The gravity field |g| of every node."""
+
+    critical: float = Field(
+        default=1.5,
+        gt=0,
+        description="|g| beyond which a node is a gravity well. None of 7 million healthy node-ticks exceeded 1.35.",
+        json_schema_extra={"unit": "g0"},
+    )
+    unit: float = Field(
+        default=0.40,
+        gt=0,
+        description="Base of g0, the unit in which |g| is measured; it grows with the spread that all nodes share.",
+        json_schema_extra={"unit": "1"},
+    )
+    evidence_ticks: int = Field(
+        default=20,
+        ge=1,
+        description="Trusted ticks of a node before it is judged: the span of the field's moving averages.",
+        json_schema_extra={"unit": "ticks"},
+    )
+
+
+class IsolationSettings(Section):
+    """Who may be isolated, when, and for how long. Every budget is counted after the action in question."""
+
+    confirm_ticks: int = Field(
+        default=3,
+        ge=1,
+        description="Ticks in a row beyond the critical gravity before a well is confirmed.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    cluster_fraction_max: float = Field(
+        default=1 / 3,
+        gt=0,
+        lt=1,
+        description="Share of a cluster that may be out, so that those that stay outvote the rest two to one.",
+        json_schema_extra={"unit": "1"},
+    )
+    fraction_max: float = Field(
+        default=0.30,
+        gt=0,
+        lt=1,
+        description="Share of all nodes that may be out: with 25 of 50 out, those that stay pay 13 times as much.",
+        json_schema_extra={"unit": "1"},
+    )
+    absolute_max: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of nodes that may be out. Not set: only the shares hold.",
+        json_schema_extra={"unit": "nodes"},
+    )
+    quorum: int = Field(
+        default=3,
+        ge=1,
+        description="Active nodes that every cluster keeps: with fewer, no majority tells the good from the bad.",
+        json_schema_extra={"unit": "nodes"},
+    )
+    evidence_nodes_min: int = Field(
+        default=5,
+        ge=1,
+        description="Trusted nodes in a tick without which nobody is judged.",
+        json_schema_extra={"unit": "nodes"},
+    )
+    rate_per_minute: float = Field(
+        default=5.0,
+        gt=0,
+        description="Isolations a minute in the long run; above 500 nodes at least 1 % of the nodes.",
+        json_schema_extra={"unit": "1/min"},
+    )
+    burst: float = Field(
+        default=5.0,
+        ge=1,
+        description="Isolations that may follow one another at once; above 500 nodes at least 1 % of the nodes.",
+        json_schema_extra={"unit": "nodes"},
+    )
+    verify_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long an action may stay unverified by the plant before it counts as failed.",
+        json_schema_extra={"unit": "s"},
+    )
+    backoff_base_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Least time out, multiplied by the number of offences.",
+        json_schema_extra={"unit": "s"},
+    )
+    backoff_max_s: float = Field(
+        default=3600.0, gt=0, description="Cap of the least time out.", json_schema_extra={"unit": "s"}
+    )
+    forgive_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="Healthy time that takes one offence back.",
+        json_schema_extra={"unit": "s"},
+    )
+    ttl_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="Time limit of an isolation, renewed on evidence: a dead controller leaves nobody out for good.",
+        json_schema_extra={"unit": "s"},
+    )
+    readmit_gravity: float = Field(
+        default=0.75,
+        gt=0,
+        description="|g| below which an isolated node counts as clean: the 99th percentile of healthy nodes.",
+        json_schema_extra={"unit": "g0"},
+    )
+    probation_ticks: int = Field(
+        default=60,
+        ge=1,
+        description="Clean ticks before re-admission, and again before full trust: stealth looks clean at first.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    storm_fraction: float = Field(
+        default=0.55,
+        gt=0,
+        lt=1,
+        description="Share of the assessed nodes that look bad at once from which the sensors are suspected instead.",
+        json_schema_extra={"unit": "1"},
+    )
+    storm_cooldown_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Quiet time before SAFE_MODE is left by itself.",
+        json_schema_extra={"unit": "s"},
+    )
+    doubt_ticks: int = Field(
+        default=30,
+        ge=1,
+        description="Ticks of sensors contradicted by service before SAFE_MODE; until then isolations are only held.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    safe_mode_auto_clear: bool = Field(
+        default=True, description="Whether SAFE_MODE is left by itself once its cause has gone."
+    )
+
+
+class HealingSettings(Section):
+    """Trials of the cluster's control parameters: applied, measured, then kept or rolled back."""
+
+    enabled: bool = Field(default=True, description="Whether parameters are tried at all.")
+    auto_apply: bool | None = Field(
+        default=None,
+        description="Whether Phase IV applies its corrections itself. Not set: yes on `embedded`, no elsewhere.",
+    )
+    step: float = Field(
+        default=1.25,
+        gt=1,
+        le=4,
+        description="Factor of one step: small enough that a wrong step stays far from the model's cliff.",
+        json_schema_extra={"unit": "1"},
+    )
+    settle_ticks: int = Field(
+        default=10,
+        ge=1,
+        description="Ticks between applying and measuring, in which the transient passes.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    measure_ticks: int = Field(
+        default=40,
+        ge=2,
+        description="Ticks over which a trial is measured; the objective's noise is then about 7 % at 50 nodes.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    holdoff_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Quiet time after nodes or parameters changed, before KPIs are believed to speak of the couplings.",
+        json_schema_extra={"unit": "s"},
+    )
+    trials_max: int = Field(
+        default=6,
+        ge=1,
+        description="Failed trials in a row after which no more are made.",
+        json_schema_extra={"unit": "trials"},
+    )
+    min_effect: float = Field(
+        default=0.002,
+        ge=0,
+        description="Fall of the constraint violation that is kept as an improvement by itself.",
+        json_schema_extra={"unit": "1"},
+    )
+    verify_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long a change may stay unverified by the plant before it counts as failed.",
+        json_schema_extra={"unit": "s"},
+    )
+
+
+class StoreSettings(Section):
+    """The telemetry store."""
+
+    retention_s: float = Field(
+        default=604_800.0,
+        gt=0,
+        description="Plant time for which telemetry is kept; a week.",
+        json_schema_extra={"unit": "s"},
+    )
+    flush_ticks: int = Field(
+        default=20,
+        ge=1,
+        description="Ticks that are written to the store in one batch.",
+        json_schema_extra={"unit": "ticks"},
+    )
+
+
+class LogSettings(Section):
+    """The log on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="The least that is logged."
+    )
+    format: Literal["text", "json"] = Field(default="text", description="Lines for people, or one JSON object a line.")
+
+
+class Config(Section):
+    """All settings, as they are in force."""
+
+    plant: PlantSettings = PlantSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    kpi: dict[str, KpiSettings] = Field(default_factory=dict)
+    gravity: GravitySettings = GravitySettings()
+    isolation: IsolationSettings = IsolationSettings()
+    healing: HealingSettings = HealingSettings()
+    store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def auto_apply(self) -> bool:
+        """`healing.auto_apply`, decided."""
+        return self.plant.kind == "embedded" if self.healing.auto_apply is None else self.healing.auto_apply
+
+    def catalogue(self) -> Mapping[str, Kpi]:
+        """The KPI catalogue with the configured limits."""
+        return with_limits({name: limits.model_dump(exclude_none=True) for name, limits in self.kpi.items()})

@@ -1,0 +1,269 @@
+"""What does a person want to know of a run, on one page? `report.md`.
+
+Verdict first, then why, then the evidence, then what to do. Long lists are cut, with a word on how much was left out;
+the whole is in report.json. Everything but the last line is the same for equal runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from controller.next_steps import NEXT_STEPS
+from controller.record import RunRecord
+from controller.timeline import Blocked, Isolation, Timeline, TrialStory, timeline
+from controller.wording import changes, quantity
+from metrics.kpi import Kpi, KpiStatus, Side
+from state.isolation import Refusal
+from state.outcome import Outcome
+from state.verdict import CheckStatus, PhaseResult
+
+ROWS_MAX = 15
+SPARKLINE_CHARACTERS = 24
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def markdown(record: RunRecord, report: Mapping[str, Any]) -> str:
+    """The page.
+
+    Args:
+        record: a run that has ended.
+        report: its `report.document`.
+
+    Raises:
+        ValueError: the run has not ended.
+    """
+    if record.outcome is None:
+        raise ValueError("a run without an outcome has no report")
+    stories = timeline(item.event for item in record.events)
+    sections = (
+        _head(record, record.outcome),
+        _phases(record.phases),
+        _kpis(record),
+        _isolations(record, stories),
+        _refusals(stories.blocked, record.refusals),
+        _healing(stories.trials),
+        _proposals(report["proposals"]),
+        ["## What to do next", "", NEXT_STEPS[record.outcome.code]],
+        _verify(report),
+        ["---", f"Run {record.run_id}, started {record.wall_started}, took {record.wall_s:.1f} s."],
+    )
+    return "\n".join("\n".join(section) + "\n" for section in map(list, sections) if section)
+
+
+def sparkline(values: Sequence[float], characters: int = SPARKLINE_CHARACTERS) -> str:
+    """The course of `values` as bars, each the mean of its share of them; a blank where nothing is known."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    width = min(characters, len(values))
+    bounds = [len(values) * position // width for position in range(width + 1)]
+    pieces = (values[start:stop] for start, stop in pairwise(bounds))
+    return "".join(_bar([value for value in piece if math.isfinite(value)], low, high) for piece in pieces)
+
+
+def limit_text(kpi: Kpi) -> str:
+    """The healthy limit of a KPI with its sign, "" where it has none."""
+    if kpi.limit is None:
+        return ""
+    return f"{'≥' if kpi.limit.side is Side.AT_LEAST else '≤'} {quantity(kpi.limit.healthy)}"
+
+
+def _bar(values: Sequence[float], low: float, high: float) -> str:
+    if not values:
+        return " "
+    if high == low:
+        return _BARS[len(_BARS) // 2]
+    share = (sum(values) / len(values) - low) / (high - low)
+    return _BARS[min(len(_BARS) - 1, int(share * len(_BARS)))]
+
+
+def _head(record: RunRecord, outcome: Outcome) -> Iterator[str]:
+    yield f"# {outcome.code.name} (exit code {int(outcome.code)})"
+    yield ""
+    yield f"**{outcome.status_code}**: {_inline(outcome.causes[0])}"
+    yield from (f"- {_inline(cause)}" for cause in outcome.causes[1:])
+    yield ""
+    plural = "cluster" if record.clusters == 1 else "clusters"
+    nodes = f"{record.nodes} nodes in {record.clusters} {plural}" if record.nodes else "without nodes"
+    dry = " Dry run: nothing was acted upon." if record.dry_run else ""
+    yield (
+        f"Plant {_inline(record.plant)} ({_inline(record.system)}), {nodes}, seed {record.seed}, scenario "
+        f"{_inline(record.scenario)}, governing window of {record.ticks} ticks.{dry}"
+    )
+
+
+def _phases(phases: Sequence[PhaseResult]) -> Iterator[str]:
+    yield "## Phases"
+    yield ""
+    yield from _table(
+        ("phase", "about", "verdict", "passed", "failed", "skipped", "undecided", "plant time, s"),
+        [
+            (
+                result.phase,
+                result.phase.meaning,
+                f"**{result.verdict}**",
+                *(str(_count(result, *statuses)) for statuses in _COLUMNS),
+                f"{result.started_s:g} to {result.ended_s:g}",
+            )
+            for result in phases
+        ],
+    )
+    notes = [(result, check) for result in phases for check in result.checks if check.status is not CheckStatus.PASSED]
+    if notes:
+        yield ""
+        yield from (
+            f"- `{check.name}` {check.status}{' (dry run)' if check.dry_run else ''}: {_inline(check.message)}"
+            for _, check in notes
+        )
+
+
+_COLUMNS = (
+    (CheckStatus.PASSED,),
+    (CheckStatus.FAILED,),
+    (CheckStatus.SKIPPED,),
+    (CheckStatus.INCONCLUSIVE, CheckStatus.ERROR),
+)
+
+
+def _count(result: PhaseResult, *statuses: CheckStatus) -> int:
+    return sum(check.status in statuses for check in result.checks)
+
+
+def _kpis(record: RunRecord) -> Iterator[str]:
+    yield "## KPIs"
+    yield ""
+    rows = []
+    for name, kpi in record.catalogue.items():
+        values = record.history.values.get(name, [])
+        known = [value for value in values if math.isfinite(value)]
+        if not known or (kpi.limit is None and name != "gravity_wells"):
+            continue
+        outside = 0 if kpi.limit is None else sum(kpi.limit.status(item) is not KpiStatus.HEALTHY for item in known)
+        status = "" if kpi.limit is None else f"{kpi.limit.status(values[-1])}"
+        last = quantity(values[-1]) if math.isfinite(values[-1]) else "unknown"
+        spread = f"{quantity(min(known))} to {quantity(max(known))}"
+        rows.append((f"`{name}`", last, limit_text(kpi), status, spread, str(outside), sparkline(values)))
+    header = ("KPI", "last", "healthy", "status", "range", "ticks outside", "course")
+    yield from _table(header, rows) if rows else ("None was seen.",)
+
+
+def _isolations(record: RunRecord, stories: Timeline) -> Iterator[str]:
+    yield "## Isolations"
+    yield ""
+    if stories.isolations:
+        header = ("node", "cluster", "|g|", "why", "decided, s", "verified, s", "back, s")
+        yield from _table(header, [_isolation_row(story) for story in stories.isolations])
+    else:
+        yield "Nobody was isolated."
+    if record.still_isolated:
+        yield ""
+        yield "Still isolated: " + ", ".join(f"{node} (until {until:g} s)" for node, until in record.still_isolated)
+
+
+def _isolation_row(story: Isolation) -> Sequence[str]:
+    why = story.reason if story.probe is None else f"{story.reason}; made ill by probe {story.probe}"
+    verified = f"failed: {story.failure}" if story.failure is not None else _moment(story.verified_at_s)
+    decided = _moment(story.intended_at_s)
+    return (story.node, story.cluster, f"{story.gravity:.2f}", why, decided, verified, _moment(story.restored_at_s))
+
+
+def _refusals(blocked: Sequence[Blocked], refusals: Mapping[Refusal, int]) -> Iterator[str]:
+    if not blocked and not refusals:
+        return
+    yield "## What was not done, and why"
+    yield ""
+    if blocked:
+        yield "Gravity wells that a safety guard forbade to isolate:"
+        yield ""
+        header = ("subject", "|g|", "guard", "would be", "limit", "at, s")
+        rows = [
+            (
+                item.subject,
+                f"{item.gravity:.2f}",
+                item.guard,
+                quantity(item.observed),
+                quantity(item.limit),
+                _moment(item.at_s),
+            )
+            for item in blocked
+        ]
+        yield from _table(header, rows)
+        yield ""
+    if refusals:
+        yield "Decisions not to act, each with its guard and how often it was taken:"
+        yield ""
+        ranked = sorted(refusals.items(), key=lambda item: -item[1])
+        rows = [
+            (item.rule, item.subject, item.guard, quantity(item.observed), quantity(item.limit), str(count))
+            for item, count in ranked
+        ]
+        yield from _table(("what", "subject", "guard", "observed", "limit", "times"), rows)
+
+
+def _healing(trials: Sequence[TrialStory]) -> Iterator[str]:
+    if not trials:
+        return
+    yield "## Healing"
+    yield ""
+    yield from _table(
+        ("trial", "change", "why", "objective", "violation", "outcome"),
+        [
+            (
+                str(story.trial),
+                changes(story.before, story.after),
+                story.reason,
+                _before_after(story, "objective"),
+                _before_after(story, "violation"),
+                story.outcome.replace("_", " ") + (f": {story.rollback_reason}" if story.rollback_reason else ""),
+            )
+            for story in trials
+        ],
+    )
+
+
+def _before_after(story: TrialStory, name: str) -> str:
+    after = quantity(story.measured[name]) if story.measured else "not measured"
+    return f"{quantity(story.baseline[name])} → {after}"
+
+
+def _proposals(proposals: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not proposals:
+        return
+    yield "## Proposals"
+    yield ""
+    yield from (f"- `{item['id']}` {_inline(item['title'])}: {_inline(item['summary'])}" for item in proposals)
+
+
+def _verify(report: Mapping[str, Any]) -> Iterator[str]:
+    tip = report["journal_tip"]
+    yield "## How to verify"
+    yield ""
+    yield (
+        f"`iace journal verify` checks the whole chain. It must end at event {tip['seq']} with hash `{tip['hash']}`; "
+        "another tip means that the journal was cut or replaced after this report."
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield _row(header)
+    yield "|" + "---|" * len(header)
+    yield from map(_row, rows[:ROWS_MAX])
+    if len(rows) > ROWS_MAX:
+        yield ""
+        yield f"and {len(rows) - ROWS_MAX} more, all in report.json"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_inline(str(cell)).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _inline(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _moment(at_s: float | None) -> str:
+    return "" if at_s is None else f"{at_s:g}"

@@ -1,0 +1,1 @@
+"""How the cluster is doing: KPIs, observations, the gravity field, detectors, stores."""

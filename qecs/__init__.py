@@ -1,0 +1,1 @@
+"""The governed system: a reference QECS v1.5 cluster."""

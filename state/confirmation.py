@@ -1,0 +1,57 @@
+"""How long has each node looked bad, or clean? The counters between a reading and a verdict.
+
+A tick counts only where the node's evidence is trusted. An untrusted tick says nothing either way: the counters stand
+still, and after `PATIENCE_TICKS` of them in a row they start afresh, because "consecutive" must not span a blackout.
+Volatile on purpose: after a restart every node has to be confirmed anew.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATIENCE_TICKS = 10
+
+
+class Confirmation:
+    """Counters of consecutive bad and clean ticks, vectorised over any number of subjects.
+
+    Attributes:
+        bad: int32[n], ticks in a row beyond the critical value.
+        clean: int32[n], ticks in a row below the re-admission value.
+    """
+
+    def __init__(self, subjects: int, *, critical: float, clean_below: float) -> None:
+        self._critical = critical
+        self._clean_below = clean_below
+        self.bad: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
+        self.clean: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
+        self._blind: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
+
+    def update(self, value: NDArray[np.float64], trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Count one tick; returns where it looked bad.
+
+        Args:
+            value: float64[n], |g|; what is not finite is never trusted.
+            trusted: bool[n].
+        """
+        seen = trusted & np.isfinite(value)
+        bad = seen & (value > self._critical)
+        clean = seen & (value < self._clean_below)
+        self.bad += bad
+        self.bad[seen & ~bad] = 0
+        self.clean += clean
+        self.clean[seen & ~clean] = 0
+        self._blind += 1
+        self._blind[seen] = 0
+        blackout = self._blind > PATIENCE_TICKS
+        self.bad[blackout] = 0
+        self.clean[blackout] = 0
+        return bad
+
+    def restart(self, subjects: NDArray[np.intp] | None = None) -> None:
+        """Let the given subjects, or all, start afresh."""
+        chosen = slice(None) if subjects is None else subjects
+        self.bad[chosen] = 0
+        self.clean[chosen] = 0
+        self._blind[chosen] = 0

@@ -1,0 +1,240 @@
+"""The one object with governance memory: told what happened, it decides what to do.
+
+    decision = governor.step(stimulus, now_s)      # pure: no clock, no I/O, deterministic
+
+It owns the durable state and the volatile counters. The caller journals the decision's events before it carries out
+its actions, and tells the governor what the plant replied. Time is the plant's time, handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from metrics.assessment import Assessment
+
+from metrics.observation import Capability
+from state import stimulus as told
+from state.decision import Decision, Draft
+from state.durable import SELF_ENDING, DurableState
+from state.event import EventKind
+from state.healing import HealingPolicy
+from state.isolation import SAFETY_GUARDS, Guard, IsolationPolicy, Refusal
+from state.machine import PhaseMachine
+from state.nodes import Licence, NodeGovernance
+from state.phase import Phase
+from state.trials import TrialGovernance
+from state.verdict import PhaseVerdict
+
+__all__ = ["Governor", "GovernorSettings", "Refusal"]
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorSettings:
+    """How the governor governs.
+
+    Attributes:
+        isolation, healing: the policies.
+        auto_apply: whether Phase IV applies corrections by itself.
+        dry_run: assess and explain, act on nothing.
+        daemon: True under `iace govern`.
+    """
+
+    isolation: IsolationPolicy
+    healing: HealingPolicy
+    auto_apply: bool = True
+    dry_run: bool = False
+    daemon: bool = False
+
+
+class Governor:
+    """Events in, decisions out."""
+
+    def __init__(self, settings: GovernorSettings, state: DurableState | None = None) -> None:
+        self._settings = settings
+        self.state = state or DurableState(PhaseMachine(daemon=settings.daemon))
+        self._nodes = NodeGovernance(settings.isolation)
+        self._trials = TrialGovernance(settings.healing)
+        self._capabilities: frozenset[Capability] = frozenset()
+        self._closing = False
+        self._corrections = False
+        self._doubted_ticks = 0
+        self._quiet_ticks = 0
+        self._steps: dict[type, Callable[[Draft, Any], None]] = {
+            told.Started: self._started,
+            told.Assessed: self._assessed,
+            told.Replied: self._replied,
+            told.PhaseEnded: self._phase_ended,
+            told.ProbeIntended: self._probe_intended,
+            told.ProbeUndone: self._probe_undone,
+            told.ProbeEnded: self._probe_ended,
+            told.WindowClosing: self._window_closing,
+            told.WindowEnded: self._window_ended,
+            told.CorrectionsOpened: self._corrections_opened,
+            told.ProposalWritten: self._proposal_written,
+            told.InvariantBroken: self._invariant_broken,
+            told.Ended: self._ended,
+        }
+
+    def step(self, stimulus: told.Stimulus, now_s: float) -> Decision:
+        """Decide what follows from `stimulus` at plant time `now_s`."""
+        draft = Draft(self.state, now_s)
+        self._steps[type(stimulus)](draft, stimulus)
+        return draft.finish()
+
+    def snapshot(self) -> bytes:
+        """The durable state as canonical bytes."""
+        return self.state.snapshot()
+
+    def blocked(self) -> tuple[str, ...]:
+        """The wells that a safety guard forbids to isolate, as "subject (guard)"."""
+        held = {
+            subject: guard
+            for subject, guard in self.state.blocked.items()
+            if subject in self.state.wells and guard in SAFETY_GUARDS
+        }
+        return tuple(f"{subject} ({guard})" for subject, guard in sorted(held.items()))
+
+    def _started(self, draft: Draft, started: told.Started) -> None:
+        self._capabilities = started.capabilities
+        draft.record(EventKind.RUN_STARTED, epoch=started.epoch, **started.facts)
+
+    def _assessed(self, draft: Draft, assessed: told.Assessed) -> None:
+        assessment, parameters = assessed.assessment, assessed.parameters
+        self._nodes.count(assessment)
+        self._trials.count(assessment)
+        self._doubt(assessment)
+        self._nodes.settle(draft, assessment)
+        self._trials.advance(draft, assessment, parameters)
+        self._leave_isolating(draft)
+        self._hold_if_suspect(draft, assessment)
+        self._nodes.govern(draft, assessment, self._licence(assessment))
+        if self.state.phase is Phase.HEALING and self.state.wells:
+            self._trials.roll_back(draft, "a gravity well was confirmed during the trial")
+        if self.state.phase is Phase.GOVERNING or (self.state.phase is Phase.PHASE_IV and self._corrections):
+            self._trials.start(draft, assessment, parameters, self._forbids_trials(assessment))
+
+    def _doubt(self, assessment: Assessment) -> None:
+        """Count how long the sensors contradict service, or all has been quiet."""
+        suspect = assessment.sensors_doubted or self._nodes.storm is not None
+        self._quiet_ticks = 0 if suspect else self._quiet_ticks + 1
+        if assessment.sensors_doubted:
+            self._doubted_ticks += 1
+        elif self._quiet_ticks >= self._settings.isolation.storm_cooldown_s:
+            self._doubted_ticks = 0
+
+    def _leave_isolating(self, draft: Draft) -> None:
+        if self.state.phase is Phase.ISOLATING and not self.state.intents:
+            draft.record(EventKind.ACTIONS_SETTLED)
+
+    def _hold_if_suspect(self, draft: Draft, assessment: Assessment) -> None:
+        """SAFE_MODE when the whole field is suspect, and out of it when its cause has gone."""
+        policy, state = self._settings.isolation, self.state
+        storm, doubted = self._nodes.storm, self._doubted_ticks >= policy.doubt_ticks and assessment.sensors_doubted
+        if state.phase is Phase.HEALING and (storm or doubted):
+            self._trials.roll_back(draft, "the evidence is suspect")
+        elif self._watching() and storm:
+            bad, assessed = storm
+            draft.record(EventKind.STORM_DETECTED, bad=bad, assessed=assessed, fraction=bad / assessed)
+        elif self._watching() and doubted:
+            draft.record(
+                EventKind.SENSORS_DOUBTED, disagreement=float(assessment.disagreement), ticks=self._doubted_ticks
+            )
+        elif state.phase is Phase.SAFE_MODE and self._may_leave_safe_mode():
+            draft.record(EventKind.SAFE_MODE_LEFT, reason=f"quiet for {self._quiet_ticks} ticks")
+            self._nodes.restart()
+
+    def _may_leave_safe_mode(self) -> bool:
+        policy, state = self._settings.isolation, self.state
+        by_itself = policy.safe_mode_auto_clear and state.safe_mode_cause in SELF_ENDING and not self._closing
+        return by_itself and not state.intents and self._quiet_ticks >= policy.storm_cooldown_s
+
+    def _watching(self) -> bool:
+        """True while the policy is armed: the daemon's states, and Phase III while its probe is open."""
+        phase = self.state.phase
+        if phase in (Phase.GOVERNING, Phase.ISOLATING):
+            return True
+        return phase is Phase.PHASE_III and any(probe.get("node") for probe in self.state.probes.values())
+
+    def _licence(self, assessment: Assessment) -> Licence:
+        watching = self._watching() or self.state.phase in (Phase.HEALING, Phase.SAFE_MODE, Phase.PHASE_IV)
+        return Licence(watching, self._forbids_actions(assessment))
+
+    def _forbids_actions(self, assessment: Assessment) -> Guard | None:
+        phase = self.state.phase
+        answers = (
+            (Capability.ISOLATE not in self._capabilities, Guard.CAPABILITY),
+            (phase is Phase.SAFE_MODE or not (self._watching() or phase is Phase.HEALING), Guard.STATE),
+            (self._nodes.storm is not None, Guard.STORM),
+            (assessment.sensors_doubted, Guard.SENSORS),
+            (phase is Phase.HEALING, Guard.TRIAL_OPEN),
+            (self._closing, Guard.CLOSING),
+            (self._settings.dry_run, Guard.DRY_RUN),
+        )
+        return next((guard for forbids, guard in answers if forbids), None)
+
+    def _forbids_trials(self, assessment: Assessment) -> Guard | None:
+        answers = (
+            (Capability.PARAMETERS not in self._capabilities, Guard.CAPABILITY),
+            (assessment.sensors_doubted, Guard.SENSORS),
+            (self._closing and self.state.phase is not Phase.PHASE_IV, Guard.CLOSING),
+            (self._settings.dry_run, Guard.DRY_RUN),
+        )
+        return next((guard for forbids, guard in answers if forbids), None)
+
+    def _replied(self, draft: Draft, replied: told.Replied) -> None:
+        governance = self._nodes if replied.key in self.state.intents else self._trials
+        governance.replied(draft, replied.key, replied.reply, replied.reason, replied.received_s)
+
+    def _phase_ended(self, draft: Draft, ended: told.PhaseEnded) -> None:
+        result = ended.result
+        kind = {
+            PhaseVerdict.PASSED: EventKind.PHASE_PASSED,
+            PhaseVerdict.UNDECIDED: EventKind.PHASE_UNDECIDED,
+            PhaseVerdict.FAILED: EventKind.PHASE_FAILED,
+        }[result.verdict]
+        draft.record(kind, phase=result.phase, checks={check.name: check.status for check in result.checks})
+
+    def _probe_intended(self, draft: Draft, probe: told.ProbeIntended) -> None:
+        extra = {"node": probe.node} if probe.node is not None else {}
+        draft.record(EventKind.PROBE_INTENDED, probe=probe.probe, undo=dict(probe.undo), **extra)
+
+    def _probe_undone(self, draft: Draft, probe: told.ProbeUndone) -> None:
+        node = self.state.probes[probe.probe].get("node")
+        if isinstance(node, str) and node in self.state.out_of_service():
+            self._nodes.restore(draft, node, f"probe {probe.probe} is over")
+
+    def _probe_ended(self, draft: Draft, probe: told.ProbeEnded) -> None:
+        draft.record(EventKind.PROBE_ENDED, probe=probe.probe, result=dict(probe.result))
+
+    def _window_closing(self, _draft: Draft, _closing: told.WindowClosing) -> None:
+        self._closing = True
+
+    def _window_ended(self, draft: Draft, _ended: told.WindowEnded) -> None:
+        if self.state.phase is Phase.HEALING:
+            self._trials.roll_back(draft, "the governing window is over")
+        elif self.state.phase is Phase.GOVERNING:
+            draft.record(EventKind.WINDOW_ENDED)
+
+    def _corrections_opened(self, _draft: Draft, _opened: told.CorrectionsOpened) -> None:
+        self._corrections = self._settings.auto_apply
+
+    def _proposal_written(self, draft: Draft, written: told.ProposalWritten) -> None:
+        draft.record(EventKind.PROPOSAL_WRITTEN, id=written.proposal, sha256=written.sha256)
+
+    def _invariant_broken(self, draft: Draft, broken: told.InvariantBroken) -> None:
+        draft.record(EventKind.INVARIANT_BREACHED, invariant=broken.invariant, detail=broken.detail)
+
+    def _ended(self, draft: Draft, ended: told.Ended) -> None:
+        outcome = ended.outcome
+        draft.record(
+            EventKind.RUN_ENDED, exit_code=int(outcome.code), name=outcome.code.name, causes=list(outcome.causes)
+        )
+
+    def reconcile(self, now_s: float, received_s: float) -> Decision:
+        """After a replay: what was in flight is read back, an open trial is rolled back."""
+        draft = Draft(self.state, now_s)
+        self._nodes.reconcile(draft, received_s)
+        self._trials.reconcile(draft, received_s)
+        return draft.finish()

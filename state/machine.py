@@ -1,0 +1,112 @@
+"""The transition table made to move, by the `transitions` library; it knows the table and nothing of nodes.
+
+`transitions` raises on a pair that is not in the table; here that becomes a `Refusal` with the guards that said no,
+because a refused transition is something to journal and explain, not a crash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transitions import Machine
+
+from state.event import EventKind
+from state.phase import Phase
+from state.table import TABLE, Guard
+
+TRIGGERS: frozenset[EventKind] = frozenset(row.event for row in TABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRefusal:
+    """Why `event` changed nothing in `phase`: no row, or only rows whose guards said no."""
+
+    phase: Phase
+    event: EventKind
+    guards: tuple[Guard, ...]
+
+    def __str__(self) -> str:
+        if not self.guards:
+            return f"{self.event} is not in the table for {self.phase}"
+        return f"{self.event} in {self.phase} was refused by {', '.join(self.guards)}"
+
+
+class PhaseMachine:
+    """The controller's state, moved only along the rows of the table.
+
+    `came_from` is the state to which ISOLATING and HEALING return; it is remembered when they are entered.
+
+    Args:
+        daemon: True under `iace govern`, where a failed phase is retried from SAFE_MODE instead of ending.
+    """
+
+    def __init__(self, *, daemon: bool, phase: Phase = Phase.IDLE, came_from: Phase = Phase.IDLE) -> None:
+        self.daemon = daemon
+        self.came_from = came_from
+        self._coherent = False
+        self.state: str = phase.value  # the attribute that `transitions` moves
+        self._machine = Machine(
+            model=self,
+            states=[member.value for member in Phase],
+            initial=phase.value,
+            transitions=[
+                {
+                    "trigger": row.event.value,
+                    "source": row.source.value,
+                    "dest": row.destination.value,
+                    "conditions": [f"_{row.guard.value}"],
+                }
+                for row in TABLE
+            ],
+            auto_transitions=False,
+            ignore_invalid_triggers=False,
+            send_event=True,
+        )
+
+    @property
+    def phase(self) -> Phase:
+        """The present state."""
+        return Phase(self.state)
+
+    def fire(self, event: EventKind, *, coherent: bool = False) -> TransitionRefusal | None:
+        """Move along the row for `event`; None if it moved, else why not.
+
+        Args:
+            event: the fact that has happened.
+            coherent: for RUN_ENDED only, whether the run's outcome is COHERENT_LOCK.
+        """
+        source = self.phase
+        rows = [row for row in TABLE if row.source is source and row.event is event]
+        self._coherent = coherent
+        # `rows` is asked first because `transitions` raises on a pair that it does not know.
+        if not rows or not self._machine.dispatch(event.value):
+            return TransitionRefusal(source, event, tuple(row.guard for row in rows))
+        excursions = (Phase.ISOLATING, Phase.HEALING)
+        if self.phase in excursions and source not in excursions:
+            self.came_from = source
+        return None
+
+    def _always(self, _event: Any) -> bool:  # noqa: ANN401 - the library's own event type, unused
+        return True
+
+    def _as_daemon(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self.daemon
+
+    def _as_run(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return not self.daemon
+
+    def _came_from_phase_iii(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self.came_from is Phase.PHASE_III
+
+    def _came_from_governing(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self.came_from is Phase.GOVERNING
+
+    def _came_from_phase_iv(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self.came_from is Phase.PHASE_IV
+
+    def _coherent_outcome(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self._coherent
+
+    def _dissonant_outcome(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return not self._coherent
