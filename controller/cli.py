@@ -8,16 +8,17 @@ which `main` turns into its code and a sentence.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from controller import cli_journal, cli_qecs, cli_run
 from metrics.errors import IaceError
 from state.outcome import ExitCode, code_of
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 DESCRIPTION = """IACE walks a running cluster through explicit phases, watches every node, isolates the ones that
 drag it down, heals its control parameters, writes improvement proposals, and leaves with an exit code."""
@@ -35,6 +36,7 @@ exit codes of `iace run`: 0 coherent lock; 10, 20, 30, 40 the phase that failed;
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code, and never ends in a bare traceback."""
+    _give_closed_streams_a_sink()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -45,13 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(code_of(error))
     except BrokenPipeError:
         # Whoever read our output has heard enough; the interpreter must not complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return int(getattr(options, "code", ExitCode.COHERENT_LOCK))
     except KeyboardInterrupt:
         _say("iace: interrupted")
         return int(ExitCode.INTERRUPTED)
-    except Exception:  # noqa: BLE001 - whatever it is, it is a bug, and people get a file instead of a traceback
-        _say(f"iace: internal error, which is a bug: please report it with {_crash_file()}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence or a file instead of a traceback
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            _say(f"iace: the output cannot be written: {error.strerror}: free some space")
+            _discard_output()
+            return int(ExitCode.STORE_FAILED)
+        _say(f"iace: internal error, which is a bug: please report it with {_crash_file(error)}")
         return int(ExitCode.INTERNAL_ERROR)
     return code
 
@@ -78,13 +84,23 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201 - this is the command line
 
 
-def _crash_file() -> str:
-    path = Path(f"iace-crash-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt")
-    try:
-        path.write_text(traceback.format_exc(), encoding="utf-8")
-    except OSError:
-        return f"this: {traceback.format_exc(limit=-3)}"
-    return str(path)
+def _crash_file(error: Exception) -> str:
+    from controller import crash  # noqa: PLC0415 - nobody should wait for what is hardly ever needed
+
+    return crash.write(Path(), [error])
+
+
+def _give_closed_streams_a_sink() -> None:
+    """Started without standard output or error (`>&-`), Python has None in their place."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open as long as we do
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as above
+
+
+def _discard_output() -> None:
+    """What is still buffered for standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ class RunConsole:
     def phase_started(self, phase: Phase, ticks: int | None = None) -> None:
         """A phase, or the governing window, begins; `ticks` is how many it takes, None where nobody knows."""
         self._glance.stage, self._glance.done, self._glance.total = phase, 0, ticks
-        self.say(f"{phase}: {phase.meaning}" + (f", {ticks} ticks" if ticks else ""))
+        self._tell(f"{phase}: {phase.meaning}" + (f", {ticks} ticks" if ticks else ""))
         self._redraw()
 
     def tick(self, history: KpiHistory, isolated: Collection[str] = ()) -> None:
@@ -119,35 +119,39 @@ class RunConsole:
         self._glance.history, self._glance.isolated = history, sorted(isolated)
         self._glance.state = history.phases[-1] if history.phases else Phase.IDLE
         if self._live is None and not first:
-            self.say(self._sign_of_life())
+            self._tell(self._sign_of_life())
         self._redraw()
 
     def phase_ended(self, result: PhaseResult) -> None:
         """A phase has ended, and this is what its checks found."""
         self._glance.results[result.phase] = result
         passed = sum(check.status is CheckStatus.PASSED for check in result.checks)
-        self.say(f"{result.phase} {result.verdict}: {passed} of {len(result.checks)} checks passed")
+        self._tell(f"{result.phase} {result.verdict}: {passed} of {len(result.checks)} checks passed")
         for check in result.checks:
             if check.status is not CheckStatus.PASSED:
-                self.say("  " + printable(f"{check.name} {check.status}: {check.message}"))
+                self._tell("  " + printable(f"{check.name} {check.status}: {check.message}"))
         self._redraw()
 
     def event(self, event: Event) -> None:
         """Something has been journaled; milestones are told."""
         if event.kind not in MILESTONES:
             return
-        line = printable(f"[{event.at_s:6g} s] {sentence(event)}")
+        self.say(f"[{event.at_s:g} s] {sentence(event)}")
+
+    def say(self, text: str) -> None:
+        """Tell something in one line, on a terminal among the latest events."""
+        line = printable(text)
         self._lines.append(line)
         self._glance.lines = tuple(self._lines)
-        self.say(line)
+        self._tell(line)
 
     def finish(self, record: RunRecord, paths: Sequence[Path]) -> None:
         """The run has ended: the summary, and where the report is."""
         self._stop()
         self._console.print(self._display.summary(record, paths))
 
-    def say(self, line: str) -> None:
-        """A line for people, where nothing is drawn."""
+    def _tell(self, line: str) -> None:
+        """A line where nothing is drawn."""
         if self._live is None:
             self._stream.write(f"{line}\n")
             self._stream.flush()

@@ -210,7 +210,7 @@ def _verdict_lines(record: RunRecord, paths: Sequence[Path]) -> Iterator[Rendera
     yield from (Text(f"  {printable(cause)}") for cause in outcome.causes)
     yield Text(NEXT_STEPS[outcome.code], "dim")
     if paths:
-        yield Text("report: " + "  ".join(str(path) for path in paths), overflow="fold")
+        yield Text(f"report in {paths[0].parent}: {', '.join(path.name for path in paths)}", overflow="fold")
 
 
 def _passed(result: PhaseResult) -> int:

@@ -53,6 +53,11 @@ class Driver(Generic[Result]):
         """Whether it is over."""
         return self._done.is_set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the next tick ends it, without touching the plant."""
+        return self.signal is not None or self._is_overdue()
+
     def stop(self, signal: ExitCode) -> None:
         """Ask for an orderly stop at the next tick; safe from a signal handler."""
         self.signal = signal
@@ -71,7 +76,7 @@ class Driver(Generic[Result]):
         if self.done:
             return
         try:
-            if self.signal is None and not self._is_overdue():
+            if not self.stopping:
                 self._advance()
         except StopIteration as finished:
             self.result = finished.value
@@ -86,14 +91,19 @@ class Driver(Generic[Result]):
         if not self._started:
             self._started = True
             next(self._lifecycle)
-        try:
-            for seen in self._loop.tick():
-                self._last_seen_s = self._clock.monotonic_s()
-                self._lifecycle.send(seen)
-        except PlantUnavailableError as error:
-            self._give_up_after(error)
-        else:
-            self._give_up_after(PlantUnavailableError(f"the plant made no new tick for {self._unavailable_s:g} s"))
+        silence = PlantUnavailableError(f"the plant made no new tick for {self._unavailable_s:g} s")
+        seen = self._loop.tick()
+        while True:
+            # Patience is for observing alone: what the lifecycle could not get from the plant ends it.
+            try:
+                one = next(seen, None)
+            except PlantUnavailableError as error:
+                silence, one = error, None
+            if one is None:
+                break
+            self._lifecycle.send(one)
+            self._last_seen_s = self._clock.monotonic_s()  # what took long here was not the plant's silence
+        self._give_up_after(silence)
 
     def _give_up_after(self, error: PlantUnavailableError) -> None:
         if self._clock.monotonic_s() - self._last_seen_s > self._unavailable_s:

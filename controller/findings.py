@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 
 from controller.record import RunRecord
 from controller.settings import Config
-from controller.timeline import Blocked, Isolation, TrialStory
+from controller.timeline import Blocked, Isolation, TrialStory, timeline
 from controller.wording import changes, quantity, sentence
 from metrics.observation import Parameters
 from state.event import EventKind
@@ -36,6 +36,7 @@ _BUDGETS: Mapping[Guard, str] = {
     Guard.QUORUM: "isolation.quorum",
     Guard.EVIDENCE_NODES: "isolation.evidence_nodes_min",
 }
+_DOUBTS = (EventKind.STORM_DETECTED, EventKind.SENSORS_DOUBTED)
 _EFFECTS = ("objective", "violation", "coherence", "action_cost")
 
 
@@ -78,45 +79,48 @@ def kept_finding(trials: Sequence[TrialStory]) -> Iterator[Finding]:
         summary=f"Trials kept ({numbers}) changed {told} and are in force. Make them the plant's own defaults, or they "
         "are lost when it starts anew.",
         parameters={name: (before[name], after[name]) for name in after if before.get(name) != after[name]},
-        expectation=_effects(kept, f"measured by trial(s) {numbers} of this run"),
+        expectation=_effects(
+            [(kept[0].baseline, kept[-1].measured or {})],
+            f"measured before and after trial(s) {numbers} of this run, whatever else changed meanwhile included",
+        ),
         evidence={"trials": [asdict(story) for story in trials]},
     )
 
 
 def step_finding(
-    trials: Sequence[TrialStory], config: Config, parameters: Parameters | None, unhealthy: Sequence[str]
+    record: RunRecord, config: Config, parameters: Parameters | None, unhealthy: Sequence[str]
 ) -> Iterator[Finding]:
-    """The next step of the healing rule for KPIs that ended outside their limits, or that no step can help."""
+    """The next step of the healing rule for KPIs that ended outside their limits, or why there is none."""
     if not unhealthy:
         return
     names = ", ".join(unhealthy)
+    trials = timeline(item.event for item in record.events).trials
     evidence = {"unhealthy": list(unhealthy), "trials": [asdict(story) for story in trials]}
     change = _next_step(trials, config, parameters, unhealthy)
-    if change is None or parameters is None:
-        reason = (
-            "the plant does not show its parameters" if parameters is None else "no step of a coupling acts on them"
-        )
+    obstacle = _obstacle(record)
+    if obstacle is not None or change is None or parameters is None:
+        because = obstacle or ("no coupling acts on them" if parameters else "the plant does not show its parameters")
         yield Finding(
             kind="kpi",
             title=f"{names} outside limits",
-            summary=f"{names} ended outside limits and {reason}: look for what changed in the plant's environment.",
+            summary=f"{names} ended outside limits, and no step of the couplings is proposed, because {because}. Mend "
+            "that, or find what changed in the plant's environment.",
             evidence=evidence,
         )
         return
     before, after = parameters.as_dict(), change.parameters.as_dict()
-    alike = [story for story in trials if story.direction == change.direction and story.measured is not None]
-    numbers = ", ".join(str(story.trial) for story in alike)
+    alike = [(story.baseline, story.measured) for story in trials if story.direction == change.direction]
+    measured = [(baseline, result) for baseline, result in alike if result is not None]
+    basis = f"mean of {len(measured)} trial(s) of this run in the same direction"
     yield Finding(
         kind="parameters",
         title=f"Try {changes(before, after)}",
         summary=f"{names} ended outside limits. The next step is {change.direction.replace('_', ' ')}: "
         f"{changes(before, after)}; a run with healing tries it and rolls it back unless it helps.",
         parameters={name: (before[name], after[name]) for name in after if before[name] != after[name]},
-        expectation=_effects(alike, f"mean of trial(s) {numbers} of this run, same direction")
-        if alike
-        else NOT_ESTIMATED,
+        expectation=_effects(measured, basis) if measured else NOT_ESTIMATED,
         evidence=evidence,
-        command=f"IACE_SCHEDULE__TICKS={2 * config.schedule.ticks} IACE_HEALING__AUTO_APPLY=true {{run}}",
+        command=f"IACE_HEALING__AUTO_APPLY=true {{run}} --ticks {2 * config.schedule.ticks}",
         does="runs again with twice the window, tries the step, verifies it, keeps it or rolls it back",
     )
 
@@ -155,8 +159,7 @@ def budget_findings(blocked: Sequence[Blocked], refusals: Mapping[Refusal, int],
 
 def sensor_findings(record: RunRecord) -> Iterator[Finding]:
     """Moments in which the evidence contradicted itself."""
-    kinds = (EventKind.STORM_DETECTED, EventKind.SENSORS_DOUBTED)
-    moments = [item for item in record.events if item.event.kind in kinds]
+    moments = [item for item in record.events if item.event.kind in _DOUBTS]
     if moments:
         yield Finding(
             kind="sensors",
@@ -183,15 +186,33 @@ def _next_step(
     )
 
 
-def _effects(trials: Sequence[TrialStory], basis: str) -> Mapping[str, object]:
-    """Mean change of what trials measure, with the standard error of the objective's."""
-    measured = [(story.baseline, story.measured) for story in trials if story.measured is not None]
+def _obstacle(record: RunRecord) -> str | None:
+    """What makes the KPIs no evidence about the couplings at the end of a run, None if nothing does."""
+    doubted, wells = False, set[str]()
+    for item in record.events:
+        kind, subject = item.event.kind, str(item.event.data.get("subject") or item.event.data.get("node"))
+        if kind in _DOUBTS or kind is EventKind.SAFE_MODE_LEFT:
+            doubted = kind in _DOUBTS
+        elif kind is EventKind.GRAVITY_WELL_CONFIRMED:
+            wells.add(subject)
+        elif kind in (EventKind.GRAVITY_WELL_GONE, EventKind.ISOLATION_VERIFIED):
+            wells.discard(subject)
+    if doubted:
+        return "the sensors contradict service"
+    return f"{_named(sorted(wells))} still pull(s) as gravity well" if wells else None
+
+
+def _effects(measured: Sequence[tuple[Mapping[str, float], Mapping[str, float]]], basis: str) -> Mapping[str, object]:
+    """Mean change between pairs of windows, with the standard error of the objective's."""
     count = len(measured)
-    effects: dict[str, float] = {
-        name: sum(after[name] - before[name] for before, after in measured) / count for name in _EFFECTS
-    }
+    effects = {name: sum(after[name] - before[name] for before, after in measured) / count for name in _EFFECTS}
     variance = sum(before["objective_se"] ** 2 + after["objective_se"] ** 2 for before, after in measured)
     return {"estimated": True, "basis": basis, "effects": {**effects, "objective_se": math.sqrt(variance) / count}}
+
+
+def _named(subjects: Sequence[str]) -> str:
+    more = len(subjects) - NAMED_MAX
+    return ", ".join(subjects[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _returning(node: str, own: Sequence[Isolation], config: Config) -> Finding:
@@ -222,7 +243,7 @@ def _budget(
     subjects = sorted({item.subject for item in held} | {item.subject for item in refused})
     seen = [item.observed for item in held] + [item.observed for item in refused]
     raised = _raised(guard, seen, config)
-    who = ", ".join(subjects[:NAMED_MAX]) + (f" and {len(subjects) - NAMED_MAX} more" if subjects[NAMED_MAX:] else "")
+    who = _named(subjects)
     told = f"{path} ({quantity(limit)}) kept {who} from being isolated; the guard saw {_span(seen)}."
     evidence = {
         "blocked": [asdict(item) for item in held],
@@ -231,7 +252,7 @@ def _budget(
     if raised is None:
         return Finding(
             kind="budget",
-            title=f"Give {path} room",
+            title=f"Repair {who}, which {path} keeps in place",
             summary=f"{told} Do not move it that far: repair these, or add healthy nodes, so that the same limit holds "
             "more of them.",
             evidence=evidence,

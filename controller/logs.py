@@ -28,3 +28,5 @@ def set_up(settings: LogSettings, verbose: int) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    # A tick that comes while another one runs is left out, and the loop makes up for it: nothing to warn about.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)

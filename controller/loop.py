@@ -45,6 +45,9 @@ class Loop:
         record: what the report is made from.
         policy: the isolation policy, for the invariants.
         deadline_s: how long an observation may take.
+
+    Attributes:
+        backlog: ticks that have been received and not yet been taken in; after a late look there are several.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Loop:
         self._policy = policy
         self._deadline_s = deadline_s
         self.topology: Topology | None = None
+        self.backlog = 0
         self._last_tick = -1
 
     @property
@@ -94,7 +98,9 @@ class Loop:
             StoreFailedError: a decision could not be made durable; nothing was done.
             InvariantBreachError: a bug; nothing was done.
         """
-        for observation in self._plant.observe(self._deadline_s):
+        observations = self._plant.observe(self._deadline_s)
+        for taken, observation in enumerate(observations, start=1):
+            self.backlog = len(observations) - taken
             if observation.tick <= self._last_tick:
                 continue  # stale evidence decides nothing
             self._last_tick = observation.tick

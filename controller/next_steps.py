@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from state.outcome import ExitCode
 
 NEXT_STEPS: Mapping[ExitCode, str] = {
-    ExitCode.COHERENT_LOCK: "Nothing has to be done. Read the proposals before the next run.",
+    ExitCode.COHERENT_LOCK: "Nothing has to be done for this verdict; the proposals say what would help the cluster.",
     ExitCode.PHASE_I_FAILED: "Mend what the failed check of Phase I names (the plant, its telemetry, its KPIs), then "
     "run again.",
     ExitCode.PHASE_II_FAILED: "Do not trust this ledger. Stop whoever commits to it, compare it with a copy from "

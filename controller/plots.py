@@ -262,6 +262,7 @@ def _names(axes: Axes, record: RunRecord) -> None:
             textcoords="offset points",
             fontsize=7.5,
             color=MARKS[EventKind.ISOLATION_VERIFIED].colour,
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
             zorder=5,
         )
 

@@ -101,7 +101,7 @@ def _findings(
     yield from sensor_findings(record)
     yield from node_findings(stories.isolations, config)
     yield from budget_findings(stories.blocked, record.refusals, config)
-    yield from step_finding(stories.trials, config, parameters, unhealthy)
+    yield from step_finding(record, config, parameters, unhealthy)
     yield from kept_finding(stories.trials)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from controller import aftermath, report, rundir
+from controller import aftermath, crash, report, rundir
 from controller.clock import Clock, SystemClock, VirtualClock
 from controller.config import fingerprint
 from controller.console import RunConsole
@@ -34,7 +34,7 @@ from controller.scenario_faults import ScenarioFaults
 from controller.session import Session, Ticking
 from controller.settings import Config
 from metrics.assessment import Assessor
-from metrics.errors import ConfigInvalidError, IaceError
+from metrics.errors import ConfigInvalidError
 from metrics.observation import Capability, Topology
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import StoreWriter
@@ -48,6 +48,8 @@ from state.outcome import ExitCode, Facts, Outcome, decide
 from state.phase import Phase
 from state.stimulus import Ended, PhaseEnded, Started, WindowClosing, WindowEnded
 from state.verdict import PhaseResult, PhaseVerdict
+
+WAKE_S = 0.2  # how soon a signal or the deadline is noticed between two ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def execute(job: Job, console: RunConsole) -> Finished:
         IaceError: before there was a journal to write to; the caller turns it into its exit code.
     """
     with DirectoryLease(job.data_dir):
-        left = rundir.unfinished(job.data_dir)
+        left = rundir.leftovers(job.data_dir)
         number, directory = rundir.make(job.data_dir)
         journal = Journal(directory / rundir.JOURNAL)
         store = SqliteStore(directory / rundir.TELEMETRY)
@@ -115,7 +117,7 @@ class _Run:
         number: int,
         journal: Journal,
         store: SqliteStore,
-        left: rundir.Unfinished | None,
+        left: Sequence[rundir.Leftover],
     ) -> None:
         self._job = job
         self._config = job.config
@@ -142,26 +144,35 @@ class _Run:
         )
         self._loop: Loop | None = None
         self._writer: StoreWriter | None = None
+        self._driver: Driver[None] | None = None
+        self._signal: ExitCode | None = None
 
     def finish(self) -> Finished:
         """Drive the run to its end, whatever that is, and write down what came of it."""
         errors: list[BaseException] = []
-        driver: Driver[None] | None = None
         plant: Plant | None = None
-        try:
-            virtual = VirtualClock()
-            plant = make_plant(self._config, virtual)
-            driver = self._drive(plant, virtual)
-        except IaceError as error:
-            errors.append(error)
-        if driver is not None and driver.error is not None:
-            errors.append(driver.error)
-        outcome = self._conclude(errors, driver)
-        if plant is not None:
-            plant.close()
-        return self._write_down(outcome)
+        with _signals(self._stop):
+            with _kept(errors):
+                virtual = VirtualClock()
+                plant = make_plant(self._config, virtual)
+                self._drive(plant, virtual)
+            self._conclude(errors)
+            if plant is not None:
+                plant.close()
+            return self._write_down(errors)
 
-    def _drive(self, plant: Plant, virtual: VirtualClock) -> Driver[None]:
+    def _stop(self, code: ExitCode) -> None:
+        """Take note of a signal, at any time."""
+        self._signal = code
+        if self._driver is not None:
+            self._driver.stop(code)
+
+    def _drive(self, plant: Plant, virtual: VirtualClock) -> None:
+        """Drive the lifecycle to its end.
+
+        Raises:
+            Exception: whatever ended it.
+        """
         info = plant.connect(self._config.plant.connect_s)
         clock: Clock = self._clock if info.real_time else virtual
         session = self._session(plant, info, clock)
@@ -172,12 +183,15 @@ class _Run:
             unavailable_s=self._config.plant.unavailable_s,
             deadline_s=self._config.schedule.deadline_s,
         )
-        with _signals(driver.stop):
-            if info.real_time:
-                _in_real_time(driver, self._config.schedule.interval_s)
-            else:
-                driver.run_to_end()
-        return driver
+        self._driver = driver
+        if self._signal is not None:
+            driver.stop(self._signal)
+        if info.real_time:
+            _in_real_time(driver, self._config.schedule.interval_s)
+        else:
+            driver.run_to_end()
+        if driver.error is not None:
+            raise driver.error
 
     def _session(self, plant: Plant, info: PlantInfo, clock: Clock) -> Session:
         config, record = self._config, self._record
@@ -214,8 +228,7 @@ class _Run:
         session = Session(
             config, plant, info, self._loop, record, self._store, self._writer, self._console, self._job.dry_run, name
         )
-        if self._left is not None:
-            self._clear_up(self._left, plant, info, epoch, name)
+        self._clear_up(plant, info, epoch, name)
         self._start(session, epoch)
         return session
 
@@ -231,15 +244,22 @@ class _Run:
                 [f"{scenario.name} injects faults into {info.name}: allow it with --allow-fault-injection"],
             )
 
-    def _clear_up(self, left: rundir.Unfinished, plant: Plant, info: PlantInfo, epoch: int, name: str) -> None:
-        if info.real_time and left.plant == info.name:
-            for text in aftermath.clear_up(left, plant, epoch=epoch, name=f"{name}/after-{left.number}"):
-                self._console.say(f"run {left.number} had not ended: {text}")
-        rundir.mark_cleared(self._job.data_dir, left.number)
+    def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int, name: str) -> None:
+        """Undo what earlier runs left at this plant; what they left at others waits for a run that governs those."""
+        for left in self._left:
+            if left.plant != info.name:
+                self._console.say(f"run {left.number} may have left something at {left.plant}: govern that to clear up")
+                continue
+            after = aftermath.clear_up(left, plant, epoch=epoch, name=f"{name}/after-{left.number}")
+            for text in after.told:
+                self._console.say(f"left by run {left.number}: {text}")
+            if after.settled:
+                rundir.settle(self._job.data_dir, left.number)
 
     def _start(self, session: Session, epoch: int) -> None:
         facts = {
-            "plant": session.info.name if not session.info.real_time else self._config.plant.kind,
+            "plant": session.info.name,
+            "real_time": session.info.real_time,
             "system": session.info.system,
             "seed": self._record.seed,
             "scenario": self._record.scenario,
@@ -263,8 +283,10 @@ class _Run:
             self._ended(result)
             session.loop.tell(PhaseEnded(result))
             if result.verdict is not PhaseVerdict.PASSED:
+                faults.end()
                 return
         self._console.phase_started(Phase.GOVERNING, self._config.schedule.ticks)
+        crash.fire_drill()
         yield from faults.during(Phase.GOVERNING, self._govern(session))
         self._console.phase_started(Phase.PHASE_IV)
         self._ended((yield from improvement(session, self._job.report_dir / "proposals", self._command())))
@@ -306,60 +328,73 @@ class _Run:
             words.append(f"--scenario {self._job.scenario.name}")
         return " ".join(words)
 
-    def _conclude(self, errors: list[BaseException], driver: Driver[None] | None) -> Outcome:
-        """The outcome, journaled; if even that fails, the failure is the outcome."""
+    def _conclude(self, errors: list[BaseException]) -> None:
+        """Close the telemetry and journal the outcome; what fails at that has its say in the outcome, too."""
         self._record.wall_s = self._clock.monotonic_s() - self._started_s
-        facts = self._facts(errors, driver)
-        outcome = decide(facts)
-        try:
+        with _kept(errors):
             if self._writer is not None:
                 self._writer.close()
-            if self._loop is not None:
-                self._loop.tell(Ended(outcome))
-        except IaceError as error:
-            outcome = decide(self._facts([*errors, error], driver))
-        self._record.outcome = outcome
-        if self._loop is not None:
-            held = self._loop.governor.state.nodes
-            self._record.still_isolated = tuple(
-                (node, held[node].until_s)
-                for node in sorted(self._loop.governor.state.out_of_service())
-                if node in held
-            )
-        return outcome
+        self._record.outcome = decide(self._facts(errors))
+        if self._loop is None:
+            return
+        with _kept(errors):
+            self._loop.tell(Ended(self._record.outcome))
+        self._record.outcome = decide(self._facts(errors))
+        state = self._loop.governor.state
+        self._record.still_isolated = tuple(
+            (node, state.nodes[node].until_s) for node in sorted(state.out_of_service()) if node in state.nodes
+        )
 
-    def _facts(self, errors: Sequence[BaseException], driver: Driver[None] | None) -> Facts:
-        progress, undecided = self._progress, list(self._progress.undecided)
+    def _facts(self, errors: Sequence[BaseException]) -> Facts:
+        progress, undecided, driver = self._progress, list(self._progress.undecided), self._driver
         if driver is not None and driver.overdue:
             undecided.append(f"the deadline of {self._config.schedule.deadline_s:g} s has passed (--deadline)")
-        ended = driver is not None and driver.done and not errors and driver.signal is None and not driver.overdue
+        ended = driver is not None and driver.done and not errors and self._signal is None and not driver.overdue
         governor = self._loop.governor if self._loop is not None else None
         reached_the_end = ended and any(result.phase is Phase.PHASE_IV for result in progress.phases)
         return Facts(
             phases=tuple(progress.phases),
             errors=tuple(errors),
-            signal=driver.signal if driver is not None else None,
+            signal=self._signal,
             undecided=tuple(undecided),
             safe_mode=governor.state.safe_mode if governor and reached_the_end else None,
             blocked=governor.blocked() if governor and reached_the_end else (),
             unhealthy=progress.unhealthy if reached_the_end else (),
         )
 
-    def _write_down(self, outcome: Outcome) -> Finished:
+    def _write_down(self, errors: list[BaseException]) -> Finished:
+        """The report, and for a bug the file to report it with; a report that cannot be written is a failure itself."""
         tip = (self._journal.tip.seq, self._journal.tip.hash)
-        proposals = self._record.proposals
-        document = report.document(self._record, journal_tip=tip, proposals=proposals)
-        paths = report.write(self._record, self._job.report_dir, journal_tip=tip, proposals=proposals)
-        self._console.finish(self._record, paths)
+        record, proposals = self._record, self._record.proposals
+        paths: list[Path] = []
+        with _kept(errors):
+            paths = report.write(record, self._job.report_dir, journal_tip=tip, proposals=proposals)
+        outcome = record.outcome = decide(self._facts(errors))
+        document = report.document(record, journal_tip=tip, proposals=proposals)
+        self._console.finish(record, paths)
+        bugs = crash.bugs(errors)
+        if bugs:
+            where = crash.write(self._job.report_dir, bugs)
+            self._console.say(f"internal error, which is a bug: please report it with {where}")
         return Finished(outcome, document, tuple(paths))
+
+
+@contextmanager
+def _kept(errors: list[BaseException]) -> Iterator[None]:
+    """Keep what goes wrong while this is entered: it decides the exit code, and the rest is still to be done."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as the docstring says
+        errors.append(error)
 
 
 def _in_real_time(driver: Driver[None], interval_s: float) -> None:
     from controller.scheduler import TickScheduler  # noqa: PLC0415 - a virtual run need not wait for its import
 
     with TickScheduler(driver.tick, interval_s):
-        while not driver.wait(timeout_s=interval_s):
+        while not driver.wait(timeout_s=min(interval_s, WAKE_S)) and not driver.stopping:
             pass
+    driver.tick()  # after a signal: whatever was under way has ended, and the next scheduled tick may be far
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Where runs leave their journals and telemetry: `<data-dir>/runs/<n>/`, one directory a run, never reused.
 
-A finished journal is never continued. A run that did not finish may have left actions in flight or probes at the plant;
-`unfinished` finds it, so that the next run can clear up before it begins.
+A finished journal is never continued. A run may leave actions in flight, faults or a trial at its plant: because it
+died, or because it was stopped and so left the plant as it was. The file "open" stands in its directory until nothing
+of it is left, so that a later run on that plant can clear up before it begins.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metrics.errors import BadDataError
-from state.durable import DurableState, replay
-from state.event import EventKind
+from state.durable import DurableState, NodeStatus, replay
 from state.journal import Journal, permission_or_store
 from state.machine import PhaseMachine
 
 JOURNAL = "journal.db"
 TELEMETRY = "telemetry.db"
-CLEARED = "cleared"
+OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A run that did not end, and the durable state that it left."""
+class Leftover:
+    """A run that may have left something at its plant, and the durable state in which it stopped."""
 
     number: int
     state: DurableState
@@ -62,43 +62,61 @@ def journal_path(data_dir: Path, number: int | None) -> Path:
 
 
 def make(data_dir: Path) -> tuple[int, Path]:
-    """A new run's number and directory."""
+    """A new run's number and directory; it counts as open until it is settled."""
     number = max(numbers(data_dir), default=0) + 1
     path = directory(data_dir, number)
     try:
         path.mkdir(parents=True)
+        (path / OPEN).touch()
     except OSError as error:
         raise permission_or_store(error, path) from error
     return number, path
 
 
-def unfinished(data_dir: Path) -> Unfinished | None:
-    """The latest run, if it did not end and nobody has cleared up after it.
+def leftovers(data_dir: Path) -> list[Leftover]:
+    """The runs that may have left something at their plants, the latest first; those that left nothing are settled.
 
     Raises:
-        BadDataError: its journal is damaged; the message names the event.
+        BadDataError: the journal of one is damaged; the message names the event.
     """
-    known = numbers(data_dir)
-    if not known or not (directory(data_dir, known[-1]) / JOURNAL).exists():
+    found = [
+        _leftover(data_dir, number) for number in numbers(data_dir) if (directory(data_dir, number) / OPEN).exists()
+    ]
+    return [left for left in reversed(found) if left is not None]
+
+
+def settle(data_dir: Path, number: int) -> None:
+    """Nothing of run `number` is left at its plant."""
+    path = directory(data_dir, number) / OPEN
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise permission_or_store(error, path) from error
+
+
+def leaves_nothing(state: DurableState) -> bool:
+    """Whether there is nothing to undo after `state`, and no isolation that a report has not named."""
+    unnamed = not state.phase.final and any(r.status is NodeStatus.ISOLATED for r in state.nodes.values())
+    return not (state.probes or state.intents or state.trial or unnamed)
+
+
+def _leftover(data_dir: Path, number: int) -> Leftover | None:
+    path = directory(data_dir, number) / JOURNAL
+    if not path.exists():
+        settle(data_dir, number)
         return None
-    journal = Journal(directory(data_dir, known[-1]) / JOURNAL)
+    journal = Journal(path)
     try:
         events = [entry.event for entry in journal.entries()]
-        if not events or events[-1].kind is EventKind.RUN_ENDED or journal.noted(CLEARED):
-            return None
-        state = replay(DurableState(PhaseMachine(daemon=False)), events)
-        return Unfinished(known[-1], state, journal.noted("run_name") or "", str(events[0].data.get("plant", "")))
+        name = journal.noted("run_name") or ""
     finally:
         journal.close()
-
-
-def mark_cleared(data_dir: Path, number: int) -> None:
-    """Note that nothing of run `number` is left at the plant."""
-    journal = Journal(directory(data_dir, number) / JOURNAL)
-    try:
-        journal.note(CLEARED, "yes")
-    finally:
-        journal.close()
+    state = replay(DurableState(PhaseMachine(daemon=False)), events)
+    started = events[0].data if events else {}
+    if leaves_nothing(state) or not started.get("real_time"):
+        settle(data_dir, number)  # also where a virtual plant died with its run
+        return None
+    return Leftover(number, state, name, str(started.get("plant", "")))
 
 
 def require_journal(path: Path) -> Journal:

@@ -15,12 +15,13 @@ from controller.loop import Loop, Seen
 from controller.plants.plant import Plant, PlantInfo
 from controller.record import RunRecord
 from controller.settings import Config
-from metrics.observation import Capability
+from metrics.observation import Capability, NodeId
 from metrics.store.protocol import Store
 from metrics.store_writer import StoreWriter
 
 Result = TypeVar("Result")
 Ticking = Generator[None, Seen, Result]
+CATCH_UP_TICKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,16 @@ class Session:
         """Whether the plant has a capability."""
         return capability in self.info.capabilities
 
+    def serving(self) -> list[NodeId]:
+        """The nodes that neither the plant nor this run holds out, in the plant's order; none where it shows none."""
+        topology, assessment = self.loop.topology, self.loop.assessment
+        if topology is None or assessment is None or assessment.active is None:
+            return []
+        out = self.loop.governor.state.out_of_service()
+        return [
+            node for node, active in zip(topology.nodes, assessment.active, strict=True) if active and node not in out
+        ]
+
     @property
     def probing(self) -> bool:
         """Whether live transactions may be made."""
@@ -70,3 +81,16 @@ def ticks(count: int) -> Ticking[list[Seen]]:
     for _ in range(count):
         seen.append((yield))  # noqa: PERF401 - a comprehension cannot wait
     return seen
+
+
+def caught_up(session: Session) -> Ticking[None]:
+    """Wait until what the loop sees is what is: a real plant has gone on while a check kept the loop busy.
+
+    Where two looks in a row brought one tick each, nothing is left behind; a machine too slow for that must do without.
+    """
+    single = 0
+    for _ in range(CATCH_UP_TICKS if session.info.real_time else 0):
+        yield
+        single = single + 1 if session.loop.backlog == 0 else 0
+        if single > 1:
+            return

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from metrics.crosscheck import DISAGREEMENT_MAX
 from metrics.detector import DetectorScores
 from metrics.kpi import Kpi, KpiStatus
 from metrics.kpi_verdict import KpiVerdict
-from metrics.observation import NodeId
+from metrics.observation import NodeId, Topology
 from metrics.recompute import Mismatch
 
 CONTRADICTION_MAX = 0.30  # share of attempts; honest nodes stay below .15 even when they fail
@@ -57,7 +58,7 @@ class AnomalyWatch:
         self._catalogue = catalogue
         self._lasting: dict[str, KpiStatus] = {}
         self._doubted = False
-        self._contradicting: frozenset[NodeId] = frozenset()
+        self._contradicting: set[NodeId] = set()
 
     def of_kpis(self, verdicts: Mapping[str, KpiVerdict], scores: DetectorScores, at_s: float) -> Iterator[Anomaly]:
         """KPIs that became strange, and KPIs that became lastingly unhealthy or worse."""
@@ -93,19 +94,21 @@ class AnomalyWatch:
         limit = DISAGREEMENT_MAX / 2 if self._doubted else DISAGREEMENT_MAX
         self._doubted = disagreement > limit
 
-    def of_nodes(self, nodes: Sequence[NodeId], contradictions: NDArray[np.float64], at_s: float) -> Iterator[Anomaly]:
+    def of_nodes(self, topology: Topology, contradictions: NDArray[np.float64], at_s: float) -> Iterator[Anomaly]:
         """Nodes whose reported phase their service contradicts, worst first; none while all sensors are doubted."""
-        beyond = np.flatnonzero(np.abs(contradictions) > CONTRADICTION_END)
-        worst = beyond[np.argsort(-np.abs(contradictions[beyond]), kind="stable")]
-        still = frozenset(nodes[i] for i in worst if nodes[i] in self._contradicting)
-        begun = [i for i in worst if abs(contradictions[i]) > CONTRADICTION_MAX and nodes[i] not in still]
-        told = [] if self._doubted else begun[:NODES_TOLD_MAX]
-        for i in told:
-            share = float(contradictions[i])
+        size = np.abs(contradictions)
+        index = topology.index
+        self._contradicting = {n for n in self._contradicting if n in index and size[index[n]] > CONTRADICTION_END}
+        if self._doubted:
+            return
+        beyond = np.flatnonzero(size > CONTRADICTION_MAX)
+        worst = (topology.nodes[i] for i in beyond[np.argsort(-size[beyond], kind="stable")])
+        for node in islice((node for node in worst if node not in self._contradicting), NODES_TOLD_MAX):
+            share = float(contradictions[index[node]])
             how, suspect = ("better", "its sensor") if share > 0 else ("worse", "its report")
             reason = (
-                f"{nodes[i]} serves {how} than its reported phase allows, by {abs(share):.0%} of its attempts: "
+                f"{node} serves {how} than its reported phase allows, by {abs(share):.0%} of its attempts: "
                 f"{suspect} is doubted"
             )
-            yield Anomaly("coherence_service", nodes[i], abs(share), "warning", reason, at_s)
-        self._contradicting = still | {nodes[i] for i in told}
+            self._contradicting.add(node)
+            yield Anomaly("coherence_service", node, abs(share), "warning", reason, at_s)

@@ -178,7 +178,7 @@ class _Run:
         yield from watch.of_sensors(assessment.disagreement, at_s)
         if assessment.reading is not None and observation.topology is not None:
             yield from watch.of_figures(self._recomputation.update(observation, assessment.reading, gap_ticks), at_s)
-            yield from watch.of_nodes(observation.topology.nodes, self._sensors.contradictions(), at_s)
+            yield from watch.of_nodes(observation.topology, self._sensors.contradictions(), at_s)
 
     def _values(self, observation: Observation, reading: FieldReading | None, gap_ticks: int) -> dict[str, float]:
         """The published KPIs, and the two that follow from the field instead where there is one."""

@@ -29,7 +29,7 @@ from metrics.smoothing import gap_weight
 
 Floats = NDArray[np.float64]
 
-DISAGREEMENT_MAX = 0.03  # sound sensors stay below .012, whatever else fails; corrupt ones give .1 to .3
+DISAGREEMENT_MAX = 0.03  # sound sensors: at most .010, .026 under wash trading; corrupt ones: .1 to .3
 TAU_TICKS = 15.0
 KNOWN_AFTER_TICKS = 15
 SUCCESS_MAX = 0.995  # share of attempts that succeed in perfect alignment

@@ -48,10 +48,12 @@ class FieldReading:
         components: float64[N, 3], h₊, q and k₊, each over g0.
         samples: int32[N], ticks of usable evidence so far; isolation does not reset it, a long gap does.
         trusted: bool[N], new evidence in this tick and enough of it behind.
-        cluster_gravity: float64[M], |g_c| of each cluster within the system.
+        cluster_gravity: float64[M], |g_c| of each cluster within the system, in the nodes' unit: a drift that spreads
+            all nodes spreads all clusters too, and must not make wells of them.
         cluster_order: float64[M], order parameter R_c of the active nodes in this tick; NaN without any.
         mean_field: z, the mean of a·e^{iθ} over the active nodes of the whole system; NaN without any.
         unit: g0 of this tick.
+        spread: g0 over its base, 1 in a healthy environment: how much more than usual all nodes differ together.
     """
 
     tick: int
@@ -63,6 +65,7 @@ class FieldReading:
     cluster_order: Floats
     mean_field: complex
     unit: float
+    spread: float
 
 
 class GravityField:
@@ -112,10 +115,11 @@ class GravityField:
             components=_frozen(components).T,
             samples=_frozen(averages.samples.copy()),
             trusted=_frozen(fresh & (averages.samples >= self._evidence_ticks)),
-            cluster_gravity=_frozen(np.hypot(np.maximum(averages.cluster_h, 0.0), averages.cluster_q) / self._g0),
+            cluster_gravity=_frozen(np.hypot(np.maximum(averages.cluster_h, 0.0), averages.cluster_q) / unit),
             cluster_order=_frozen(sums.order()),
             mean_field=sums.mean_field(),
             unit=unit,
+            spread=unit / self._g0,
         )
 
     def _averages_for(self, topology: Topology, tick: int) -> LeaveOneOut:

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from metrics.gravity import FieldReading
+from metrics.gravity import COUNT_MAX, FieldReading
 from metrics.observation import NodeSignals, Observation, Parameters
 from metrics.smoothing import Ewma
 
@@ -67,7 +68,7 @@ class Recomputation:
         values = {"coherence": self._coherence.update(abs(reading.mean_field), gap_ticks)}
         if observation.parameters is not None:
             cost = _cost(signals, observation.parameters)
-            commits = self._commits.update(float(signals.commits.sum()), gap_ticks)
+            commits = self._commits.update(_total(signals.commits), gap_ticks)
             values["action_cost"] = self._cost.update(cost, gap_ticks) / commits if commits > 0.0 else math.nan
         return tuple(
             found for kpi, value in values.items() if (found := self._compare(kpi, value, observation.kpis)) is not None
@@ -90,6 +91,12 @@ def _cost(signals: NodeSignals, parameters: Parameters) -> float:
     nodes, active = len(signals.active), int(signals.active.sum())
     price = 0.20 * parameters.lambda1 + 0.50 * parameters.lambda2
     budget = parameters.action_cost_limit * OFFERED_LOAD * nodes / max(active, 1)
-    with np.errstate(over="ignore", invalid="ignore"):  # a sum that is not finite moves no average
-        work = RETRY_COST * signals.retries.sum() + signals.shed.sum() + signals.invalid.sum()
-    return float(min(price, budget) * active + work)
+    work = RETRY_COST * _total(signals.retries) + _total(signals.shed) + _total(signals.invalid)
+    return min(price, budget) * active + work
+
+
+def _total(counts: NDArray[np.float64]) -> float:
+    """The sum over all nodes; NaN, which moves no average, where it cannot be a count."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(counts.sum())
+    return total if 0.0 <= total <= COUNT_MAX else math.nan

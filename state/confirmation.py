@@ -18,6 +18,7 @@ class Confirmation:
 
     Attributes:
         bad: int32[n], ticks in a row beyond the critical value.
+        calm: int32[n], ticks in a row not beyond it.
         clean: int32[n], ticks in a row below the re-admission value.
     """
 
@@ -25,6 +26,7 @@ class Confirmation:
         self._critical = critical
         self._clean_below = clean_below
         self.bad: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
+        self.calm: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
         self.clean: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
         self._blind: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
 
@@ -40,12 +42,15 @@ class Confirmation:
         clean = seen & (value < self._clean_below)
         self.bad += bad
         self.bad[seen & ~bad] = 0
+        self.calm += seen & ~bad
+        self.calm[bad] = 0
         self.clean += clean
         self.clean[seen & ~clean] = 0
         self._blind += 1
         self._blind[seen] = 0
         blackout = self._blind > PATIENCE_TICKS
         self.bad[blackout] = 0
+        self.calm[blackout] = 0
         self.clean[blackout] = 0
         return bad
 
@@ -53,5 +58,6 @@ class Confirmation:
         """Let the given subjects, or all, start afresh."""
         chosen = slice(None) if subjects is None else subjects
         self.bad[chosen] = 0
+        self.calm[chosen] = 0
         self.clean[chosen] = 0
         self._blind[chosen] = 0

@@ -282,8 +282,15 @@ def _restoration_verified(state: DurableState, event: Event) -> None:
 def _isolation_failed(state: DurableState, event: Event) -> None:
     intent = state.intents.pop(_text(event, "key"))
     if intent.kind is IntentKind.ISOLATE:
-        state.nodes.pop(intent.node)
+        _never_isolated(state, intent.node, event.at_s)
     _hold(state, event, f"{intent.kind} of {intent.node} failed: {_text(event, 'reason')}")
+
+
+def _never_isolated(state: DurableState, node: str, at_s: float) -> None:
+    """What it had done before stays on record, this time does not count."""
+    earlier = state.nodes.pop(node).offences - 1
+    if earlier > 0:
+        state.nodes[node] = NodeRecord(NodeStatus.HEALTHY, at_s, offences=earlier)
 
 
 def _isolation_expired(state: DurableState, event: Event) -> None:
@@ -368,10 +375,12 @@ def _probe_intended(state: DurableState, event: Event) -> None:
 
 def _probe_ended(state: DurableState, event: Event) -> None:
     probe = state.probes.pop(_text(event, "probe"))
-    # The node was made ill by ourselves: it bears no offence for it.
+    # The node was made ill by ourselves: it bears no offence for it, though it may still be out.
     node = probe.get("node")
-    if isinstance(node, str) and node in state.nodes and state.nodes[node].status is not NodeStatus.ISOLATED:
-        state.nodes.pop(node)
+    if node in state.out_of_service():
+        state.nodes[node].offences = 0
+    elif node is not None:
+        state.nodes.pop(node, None)
     state.last_disturbance_s = event.at_s
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from metrics.assessment import Assessment
-
 from metrics.observation import Capability
 from state import stimulus as told
 from state.decision import Decision, Draft
@@ -60,7 +59,7 @@ class Governor:
         self._closing = False
         self._corrections = False
         self._doubted_ticks = 0
-        self._quiet_ticks = 0
+        self._quiet_since_s: float | None = None
         self._steps: dict[type, Callable[[Draft, Any], None]] = {
             told.Started: self._started,
             told.Assessed: self._assessed,
@@ -101,35 +100,45 @@ class Governor:
         draft.record(EventKind.RUN_STARTED, epoch=started.epoch, **started.facts)
 
     def _assessed(self, draft: Draft, assessed: told.Assessed) -> None:
+        if self.state.phase.final:
+            return
         assessment, parameters = assessed.assessment, assessed.parameters
         self._nodes.count(assessment)
         self._trials.count(assessment)
-        self._doubt(assessment)
+        self._doubt(assessment, draft.now_s)
         self._nodes.settle(draft, assessment)
         self._trials.advance(draft, assessment, parameters)
         self._leave_isolating(draft)
         self._hold_if_suspect(draft, assessment)
+        self._leave_safe_mode(draft)
         self._nodes.govern(draft, assessment, self._licence(assessment))
         if self.state.phase is Phase.HEALING and self.state.wells:
             self._trials.roll_back(draft, "a gravity well was confirmed during the trial")
         if self.state.phase is Phase.GOVERNING or (self.state.phase is Phase.PHASE_IV and self._corrections):
             self._trials.start(draft, assessment, parameters, self._forbids_trials(assessment))
 
-    def _doubt(self, assessment: Assessment) -> None:
-        """Count how long the sensors contradict service, or all has been quiet."""
-        suspect = assessment.sensors_doubted or self._nodes.storm is not None
-        self._quiet_ticks = 0 if suspect else self._quiet_ticks + 1
+    def _doubt(self, assessment: Assessment, now_s: float) -> None:
+        """Count how long the sensors contradict service, or all has been seen to be quiet."""
+        if assessment.sensors_doubted or self._nodes.storm is not None or not self._nodes.sighted:
+            self._quiet_since_s = None
+        elif self._quiet_since_s is None:
+            self._quiet_since_s = now_s
         if assessment.sensors_doubted:
             self._doubted_ticks += 1
-        elif self._quiet_ticks >= self._settings.isolation.storm_cooldown_s:
+        elif self._quiet(now_s):
             self._doubted_ticks = 0
+
+    def _quiet(self, now_s: float) -> bool:
+        """Whether nothing has been suspect for the whole cool-down."""
+        since_s = self._quiet_since_s
+        return since_s is not None and now_s - since_s >= self._settings.isolation.storm_cooldown_s
 
     def _leave_isolating(self, draft: Draft) -> None:
         if self.state.phase is Phase.ISOLATING and not self.state.intents:
             draft.record(EventKind.ACTIONS_SETTLED)
 
     def _hold_if_suspect(self, draft: Draft, assessment: Assessment) -> None:
-        """SAFE_MODE when the whole field is suspect, and out of it when its cause has gone."""
+        """SAFE_MODE when the whole field is suspect; a trial is rolled back first."""
         policy, state = self._settings.isolation, self.state
         storm, doubted = self._nodes.storm, self._doubted_ticks >= policy.doubt_ticks and assessment.sensors_doubted
         if state.phase is Phase.HEALING and (storm or doubted):
@@ -141,14 +150,14 @@ class Governor:
             draft.record(
                 EventKind.SENSORS_DOUBTED, disagreement=float(assessment.disagreement), ticks=self._doubted_ticks
             )
-        elif state.phase is Phase.SAFE_MODE and self._may_leave_safe_mode():
-            draft.record(EventKind.SAFE_MODE_LEFT, reason=f"quiet for {self._quiet_ticks} ticks")
-            self._nodes.restart()
 
-    def _may_leave_safe_mode(self) -> bool:
+    def _leave_safe_mode(self, draft: Draft) -> None:
+        """Out of SAFE_MODE where its cause has gone by itself, nothing is in flight and the run goes on."""
         policy, state = self._settings.isolation, self.state
         by_itself = policy.safe_mode_auto_clear and state.safe_mode_cause in SELF_ENDING and not self._closing
-        return by_itself and not state.intents and self._quiet_ticks >= policy.storm_cooldown_s
+        if state.phase is Phase.SAFE_MODE and by_itself and not state.intents and self._quiet(draft.now_s):
+            draft.record(EventKind.SAFE_MODE_LEFT, reason=f"quiet for {policy.storm_cooldown_s:g} s")
+            self._nodes.restart()
 
     def _watching(self) -> bool:
         """True while the policy is armed: the daemon's states, and Phase III while its probe is open."""
@@ -177,6 +186,7 @@ class Governor:
     def _forbids_trials(self, assessment: Assessment) -> Guard | None:
         answers = (
             (Capability.PARAMETERS not in self._capabilities, Guard.CAPABILITY),
+            (self._nodes.storm is not None, Guard.STORM),
             (assessment.sensors_doubted, Guard.SENSORS),
             (self._closing and self.state.phase is not Phase.PHASE_IV, Guard.CLOSING),
             (self._settings.dry_run, Guard.DRY_RUN),
@@ -201,8 +211,14 @@ class Governor:
         draft.record(EventKind.PROBE_INTENDED, probe=probe.probe, undo=dict(probe.undo), **extra)
 
     def _probe_undone(self, draft: Draft, probe: told.ProbeUndone) -> None:
-        node = self.state.probes[probe.probe].get("node")
-        if isinstance(node, str) and node in self.state.out_of_service():
+        state, node = self.state, self.state.probes[probe.probe].get("node")
+        if node not in state.out_of_service():
+            return
+        # A hold changes nothing, not even this, and a node with an action in flight has to wait for its end.
+        guard = Guard.STATE if state.phase is Phase.SAFE_MODE else Guard.IN_FLIGHT
+        if guard is Guard.STATE or any(intent.node == node for intent in state.intents.values()):
+            draft.refuse(Refusal("restore", guard, node, 1.0, 0.0, draft.now_s))
+        else:
             self._nodes.restore(draft, node, f"probe {probe.probe} is over")
 
     def _probe_ended(self, draft: Draft, probe: told.ProbeEnded) -> None:
@@ -225,6 +241,7 @@ class Governor:
 
     def _invariant_broken(self, draft: Draft, broken: told.InvariantBroken) -> None:
         draft.record(EventKind.INVARIANT_BREACHED, invariant=broken.invariant, detail=broken.detail)
+        self._trials.roll_back(draft, "an invariant was breached during the trial")
 
     def _ended(self, draft: Draft, ended: told.Ended) -> None:
         outcome = ended.outcome

@@ -40,7 +40,9 @@ class Guard(StrEnum):
     BUDGET_ABSOLUTE = "budget_absolute"
     QUORUM = "quorum"
     LOOK_AGAIN = "look_again"
+    CLUSTER_WELL = "cluster_well"
     RATE = "rate_limit"
+    IN_FLIGHT = "action_in_flight"
 
 
 # These forbid for good, not for the moment: a well that one of them leaves in place is reported as blocked.
@@ -190,8 +192,6 @@ def _refusals(
     def refusal(guard: Guard, observed: float, limit: float) -> Refusal:
         return Refusal("isolate", guard, subject, observed, limit, standing.at_s)
 
-    if standing.assessed < policy.evidence_nodes_min:
-        yield refusal(Guard.EVIDENCE_NODES, standing.assessed, policy.evidence_nodes_min)
     if cluster_out_after > policy.cluster_fraction_max * size + ROUNDING:
         yield refusal(Guard.BUDGET_CLUSTER, cluster_out_after / size, policy.cluster_fraction_max)
     if out_after > policy.fraction_max * total + ROUNDING:
@@ -200,5 +200,8 @@ def _refusals(
         yield refusal(Guard.BUDGET_ABSOLUTE, out_after, policy.absolute_max)
     if size - cluster_out_after < policy.quorum:
         yield refusal(Guard.QUORUM, size - cluster_out_after, policy.quorum)
+    # After the budgets, because every isolation also takes evidence away: of five nodes four are left to judge.
+    if standing.assessed < policy.evidence_nodes_min:
+        yield refusal(Guard.EVIDENCE_NODES, standing.assessed, policy.evidence_nodes_min)
     if standing.tokens < 1 - ROUNDING:
         yield refusal(Guard.RATE, standing.tokens, 1.0)

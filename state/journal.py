@@ -13,14 +13,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from metrics.errors import BadDataError, NotPermittedError, StoreFailedError
+from metrics.errors import BadDataError, InvariantBreachError, NotPermittedError, StoreFailedError
 from state.event import Event, EventKind
 
 SCHEMA_VERSION = 1
@@ -41,6 +43,8 @@ _journal = sa.Table(
 _meta = sa.Table(
     "meta", _tables, sa.Column("name", sa.String, primary_key=True), sa.Column("value", sa.String, nullable=False)
 )
+# Without the columns' types: what somebody has edited need not be of the type that we wrote.
+_AS_STORED = sa.text("SELECT seq, epoch, body, previous, hash FROM journal ORDER BY seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +86,24 @@ class Journal:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._tip, self._epoch = Tip(0, GENESIS), 0
         if read_only and not path.exists():
             raise BadDataError(f"no journal at {path}: name the run with --run, or the data directory with --data-dir")
         if not read_only:
             _make_directory(path.parent)
         mode = "ro" if read_only else "rwc"
-        address = f"sqlite+pysqlite:///file:{path}?mode={mode}&uri=true"
-        self._engine = sa.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S})
-        sa.event.listen(self._engine, "connect", _durable)
+        # Quoted by hand: in SQLAlchemy's own addresses a "?" or "%" of the path would have a meaning.
+        address = f"file:{quote(str(path))}?mode={mode}"
+        self._engine = sa.create_engine(
+            "sqlite+pysqlite://", creator=lambda: _connected(address, read_only=read_only), poolclass=sa.NullPool
+        )
         with _translated(self.path):
             self._connection = self._engine.connect()
-            if not read_only:
-                _tables.create_all(self._connection)
-            self._check_schema(read_only=read_only)
-            self._tip = self._read_tip()
+        try:
+            self._prepare(read_only=read_only)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def tip(self) -> Tip:
@@ -107,7 +115,10 @@ class Journal:
 
         Raises:
             StoreFailedError: nothing was written.
+            InvariantBreachError: an earlier event carries a higher epoch, so somebody else leads; nothing was written.
         """
+        if epoch < self._epoch:
+            raise InvariantBreachError("epochs_never_decrease", f"epoch {epoch} after epoch {self._epoch}")
         entries, rows, tip = [], [], self._tip
         for event in events:
             body = event.canonical()
@@ -128,7 +139,7 @@ class Journal:
         if rows:
             with _translated(self.path), self._connection.begin():
                 self._connection.execute(_journal.insert(), rows)
-            self._tip = tip
+            self._tip, self._epoch = tip, epoch
         return entries
 
     def entries(self) -> Iterator[Entry]:
@@ -139,7 +150,7 @@ class Journal:
         """
         previous, expected, epoch = GENESIS, 1, 0
         with _translated(self.path):
-            rows = self._connection.execute(sa.select(_journal).order_by(_journal.c.seq)).mappings().all()
+            rows = self._connection.execute(_AS_STORED).mappings().all()
             self._connection.rollback()  # a reader must not keep a snapshot open
         for row in rows:
             problem = _problem(row, previous, expected, epoch)
@@ -166,22 +177,33 @@ class Journal:
         self._connection.close()
         self._engine.dispose()
 
+    def _prepare(self, *, read_only: bool) -> None:
+        with _translated(self.path):
+            if not read_only:
+                with self._connection.begin():
+                    _tables.create_all(self._connection)
+            self._check_schema(read_only=read_only)
+            self._tip, self._epoch = self._read_tip()
+
     def _check_schema(self, *, read_only: bool) -> None:
         version = self.noted("schema_version")
         if version is None and not read_only:
             self.note("schema_version", str(SCHEMA_VERSION))
         elif version is None:
             raise BadDataError(f"{self.path} is not a journal of IACE")
-        elif int(version) > SCHEMA_VERSION:
+        elif not version.isdecimal() or int(version) > SCHEMA_VERSION:
             raise BadDataError(
                 f"{self.path} has journal schema {version}, this IACE knows {SCHEMA_VERSION}: use a newer IACE"
             )
 
-    def _read_tip(self) -> Tip:
-        last = sa.select(_journal.c.seq, _journal.c.hash).order_by(_journal.c.seq.desc()).limit(1)
+    def _read_tip(self) -> tuple[Tip, int]:
+        last = sa.select(_journal.c.seq, _journal.c.hash, _journal.c.epoch).order_by(_journal.c.seq.desc()).limit(1)
         row = self._connection.execute(last).first()
         self._connection.rollback()
-        return Tip(0, GENESIS) if row is None else Tip(row.seq, row.hash)
+        if row is None:
+            return Tip(0, GENESIS), 0
+        # An epoch that somebody has edited is named when the entries are read.
+        return Tip(row.seq, row.hash), row.epoch if isinstance(row.epoch, int) else 0
 
 
 def chained(previous: str, seq: int, epoch: int, body: bytes) -> str:
@@ -195,7 +217,8 @@ def _problem(row: Any, previous: str, expected: int, epoch: int) -> str | None: 
         return f"is missing; the next one there is {row['seq']}"
     if row["previous"] != previous:
         return "does not follow the one before it"
-    if row["hash"] != chained(previous, expected, row["epoch"], bytes(row["body"])):
+    body = row["body"]
+    if not isinstance(body, bytes) or row["hash"] != chained(previous, expected, row["epoch"], body):
         return "has been altered: its content does not give its hash"
     if row["epoch"] < epoch:
         return f"carries epoch {row['epoch']} after epoch {epoch}"
@@ -210,9 +233,17 @@ def _event(path: Path, seq: int, body: bytes) -> Event:
         raise BadDataError(f"{path}: event {seq}: is not an event of this IACE ({error})") from error
 
 
-def _durable(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+def _connected(address: str, *, read_only: bool) -> sqlite3.Connection:
+    # The scheduler's thread ticks, another one opened the journal; only one of them uses it at a time.
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        if not read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _make_directory(directory: Path) -> None:

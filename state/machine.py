@@ -16,6 +16,7 @@ from state.phase import Phase
 from state.table import TABLE, Guard
 
 TRIGGERS: frozenset[EventKind] = frozenset(row.event for row in TABLE)
+EXCURSIONS = frozenset({Phase.ISOLATING, Phase.HEALING, Phase.SAFE_MODE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class TransitionRefusal:
 class PhaseMachine:
     """The controller's state, moved only along the rows of the table.
 
-    `came_from` is the state to which ISOLATING and HEALING return; it is remembered when they are entered.
+    `came_from` is the state to which ISOLATING, HEALING and SAFE_MODE return; it is remembered when the first of them
+    is entered, and moves on where a phase passes in SAFE_MODE.
 
     Args:
         daemon: True under `iace govern`, where a failed phase is retried from SAFE_MODE instead of ending.
@@ -82,9 +84,10 @@ class PhaseMachine:
         # `rows` is asked first because `transitions` raises on a pair that it does not know.
         if not rows or not self._machine.dispatch(event.value):
             return TransitionRefusal(source, event, tuple(row.guard for row in rows))
-        excursions = (Phase.ISOLATING, Phase.HEALING)
-        if self.phase in excursions and source not in excursions:
+        if self.phase in EXCURSIONS and source not in EXCURSIONS:
             self.came_from = source
+        elif event is EventKind.PHASE_PASSED and self.phase is Phase.SAFE_MODE:
+            self.came_from = Phase.GOVERNING
         return None
 
     def _always(self, _event: Any) -> bool:  # noqa: ANN401 - the library's own event type, unused

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metrics.assessment import Assessment
-
 from metrics.observation import Capability, Parameters
 from state.action import Reply
 from state.outcome import Outcome

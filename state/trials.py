@@ -9,7 +9,6 @@ Source: docs/model.md section 6.
 from __future__ import annotations
 
 from metrics.assessment import Assessment
-
 from metrics.observation import Parameters
 from state.action import ApplyParameters, Reply
 from state.decision import Draft
@@ -17,6 +16,9 @@ from state.durable import Trial
 from state.event import EventKind
 from state.healing import ABORT_TICKS, HealingPolicy, Window, abort_reason, improved, propose
 from state.isolation import Guard, Refusal
+from state.readback import REPLY_EVENTS
+
+BLIND_FACTOR = 2  # so many times as long as a window is made of a trial waits for it to fill
 
 
 class TrialGovernance:
@@ -36,17 +38,10 @@ class TrialGovernance:
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
         """Take the plant's answer to a change of parameters."""
         self._replied_at[key] = received_s
-        kind = {
-            Reply.APPLIED: EventKind.ACTION_APPLIED,
-            Reply.REFUSED: EventKind.ACTION_REFUSED,
-            Reply.UNKNOWN: EventKind.ACTION_UNKNOWN,
-        }[reply]
-        draft.record(kind, key=key, **({"reason": reason} if reason else {}))
-        if reply is Reply.REFUSED and draft.state.trial is not None:
-            if draft.state.trial.rollback_key is None:
-                self.roll_back(draft, f"the plant refused the change: {reason}")
-            else:
-                draft.record(EventKind.ROLLBACK_FAILED, trial=draft.state.trial.number, reason=reason)
+        draft.record(REPLY_EVENTS[reply], key=key, **({"reason": reason} if reason else {}))
+        if reply is Reply.REFUSED:
+            # A refused rollback is judged like any other, by what is in force: a refused change never was.
+            self.roll_back(draft, f"the plant refused the change: {reason}")
 
     def advance(self, draft: Draft, assessment: Assessment, parameters: Parameters | None) -> None:
         """Carry the open trial on by one tick."""
@@ -73,7 +68,7 @@ class TrialGovernance:
             (parameters is None, Guard.CAPABILITY, 0.0, 1.0),
             (forbidden_by is not None, forbidden_by or "", 0.0, 1.0),
             (bool(state.wells), "gravity_well", len(state.wells), 0.0),
-            (bool(state.intents), "action_in_flight", len(state.intents), 0.0),
+            (bool(state.intents), Guard.IN_FLIGHT, len(state.intents), 0.0),
             (bool(assessment.plant_safe_mode), "plant_safe_mode", 1.0, 0.0),
             (quiet_s < policy.holdoff_s, "holdoff", quiet_s, policy.holdoff_s),
             (state.failed_trials >= policy.trials_max, "exhausted", state.failed_trials, policy.trials_max),
@@ -99,7 +94,8 @@ class TrialGovernance:
             reason=change.reason,
             baseline=baseline.as_dict(),
         )
-        self._settled_ticks = 0
+        self._replied_at.clear()
+        self._first_look_s.clear()
         draft.act(ApplyParameters(key, change.parameters))
 
     def roll_back(self, draft: Draft, reason: str) -> None:
@@ -164,6 +160,8 @@ class TrialGovernance:
             draft.record(EventKind.TRIAL_KEPT, trial=trial.number, measured=measured.as_dict())
         elif measured is not None:
             self.roll_back(draft, "no improvement beyond the noise")
+        elif self._settled_ticks >= self._policy.settle_ticks + BLIND_FACTOR * self._policy.measure_ticks:
+            self.roll_back(draft, "the KPIs were unknown for too long")
 
     def reconcile(self, draft: Draft, now_received_s: float) -> None:
         """After a restart: an open trial ends in the last good value."""

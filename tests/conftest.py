@@ -1,11 +1,25 @@
-"""Fixtures that several test files share: a run as its record tells it, made by hand and without chance."""
+"""Fixtures that several test files share.
 
+Plants to talk to: `start_fake_qecs` (a server of QECS v1.5, sound or vicious) and `start_qecs` (our own server). Runs
+as their records tell them, made by hand and without chance: `healthy_run` and `eventful_run`. Processes of the product
+itself: `iace` (run to its end), `start_iace` (running) and `serve_qecs` (our own server as a process).
+"""
+
+import json
 import math
+import os
+import runpy
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from metrics.assessment import Anomaly
 
 from controller.record import Recorded, RunRecord
+from metrics.assessment import Anomaly
 from metrics.kpi import CATALOGUE
 from state.event import Event, EventKind
 from state.isolation import Refusal
@@ -217,3 +231,117 @@ def eventful_run():
         record.refuse([Refusal("isolate", "budget_cluster", "n08", 3 / 7, 1 / 3, at_s)])
     record.refuse([Refusal("isolate", "rate_limit", "n08", 0.4, 1.0, 333.0)])
     return record
+
+
+@pytest.fixture(scope="session")
+def fake_qecs_class():
+    """The class in fake_qecs_v15.py; test modules cannot import each other."""
+    return runpy.run_path(str(Path(__file__).with_name("fake_qecs_v15.py")))["FakeQecsV15"]
+
+
+@pytest.fixture
+def start_fake_qecs(fake_qecs_class):
+    """Call it with names of vices (and `kpis=`, `tick_s=`) for a running v1.5 server; see fake_qecs_v15.py."""
+    with ExitStack() as stack:
+        yield lambda *vices, **options: stack.enter_context(fake_qecs_class(*vices, **options))
+
+
+@contextmanager
+def _serving(nodes=10, *, clusters=None, seed=3, interval_s=1.0, allow_faults=True, live=False):
+    # Flask takes a while to import; only tests that serve should pay for it.
+    from qecs.cluster import Cluster  # noqa: PLC0415
+    from qecs.host import ClusterHost  # noqa: PLC0415
+    from qecs.server import create_app  # noqa: PLC0415
+    from qecs.strict_http import StrictServer  # noqa: PLC0415
+
+    host = ClusterHost(Cluster(nodes, clusters=clusters, seed=seed), interval_s=interval_s, allow_faults=allow_faults)
+    host.tick()
+    server = StrictServer(create_app(host), address="127.0.0.1", port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    if live:
+        host.start()
+    try:
+        yield SimpleNamespace(host=host, url=f"http://127.0.0.1:{server.port}")
+    finally:
+        host.stop()
+        server.stop()
+        thread.join()
+
+
+@pytest.fixture
+def start_qecs():
+    """Call it for our own server, with `.url` and `.host`; it ticks by `host.tick()` alone unless `live=True`."""
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(_serving(*args, **options))
+
+
+def _environment(changes):
+    """The environment without settings of ours, with every warning an error, and with `changes` (None takes out)."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("IACE_")}
+    wanted = {**plain, "PYTHONWARNINGS": "error", "COLUMNS": "200", **changes}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+class IaceProcess(subprocess.Popen):
+    """A process of `iace` in `cwd`, its standard error in the file `stderr` there."""
+
+    def __init__(self, arguments, cwd, env=None, stdout=subprocess.PIPE, **options):
+        self.cwd = cwd
+        cwd.mkdir(exist_ok=True)
+        with (cwd / "stderr").open("wb") as stderr:
+            super().__init__(
+                [sys.executable, "-m", "controller", *map(str, arguments)],
+                cwd=cwd,
+                env=_environment(env or {}),
+                stdout=stdout,
+                stderr=stderr,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                **options,
+            )
+
+    def finish(self, timeout=200):
+        """Wait for its end; what it left: `code`, `out`, `err`, `report` (or None) and `cwd`."""
+        out, _ = self.communicate(timeout=timeout)
+        report = self.cwd / "reports" / "report.json"
+        return SimpleNamespace(
+            code=self.returncode,
+            out=out,
+            err=(self.cwd / "stderr").read_text(),
+            report=json.loads(report.read_text()) if report.exists() else None,
+            cwd=self.cwd,
+        )
+
+
+@pytest.fixture
+def start_iace(tmp_path):
+    """Call it with arguments (and `cwd=`, `env=`, ...) for a running `iace`."""
+    started = []
+
+    def start(*arguments, cwd=tmp_path / "run", **options):
+        started.append(IaceProcess(arguments, cwd, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def iace(start_iace):
+    """Call it with arguments (and `cwd=`, `env=`, ...) for what a finished `iace` left."""
+    return lambda *arguments, **options: start_iace(*arguments, **options).finish()
+
+
+@pytest.fixture
+def serve_qecs(start_iace, tmp_path):
+    """Call it with arguments of `iace qecs serve` for the URL at which the new process answers."""
+    counted = iter(range(1000))
+
+    def serve(*arguments):
+        process = start_iace("qecs", "serve", "--port", 0, *arguments, cwd=tmp_path / f"qecs-{next(counted)}")
+        return process.stdout.readline().split()[-1]
+
+    return serve

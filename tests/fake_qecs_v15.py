@@ -23,7 +23,7 @@ _EPOCH_S = 1_700_000_000.0
 
 
 class Vice(StrEnum):
-    """What can be wrong with the server; any number at once, changed at any time."""
+    """What can be wrong with the server, named in lower case; any number at once, changed at any time by `turn`."""
 
     APPROVES_EVERYTHING = auto()  # each commit is answered 200 APPROVED, whatever it says
     APPROVES_OVERDRAFTS = auto()
@@ -58,8 +58,9 @@ class Vice(StrEnum):
 class FakeQecsV15:
     """The server; `with FakeQecsV15() as server:` runs it on a free loopback port at `server.url`."""
 
-    def __init__(self, *vices: Vice, kpis: Mapping[str, float] | None = None, tick_s: float = 1.0) -> None:
-        self.vices = set(vices)
+    def __init__(self, *vices: str, kpis: Mapping[str, float] | None = None, tick_s: float = 1.0) -> None:
+        self.vices: set[Vice] = set()
+        self.turn(*vices)
         self.kpis = {
             "cs": 0.962,
             "gas": 0.974,
@@ -91,6 +92,10 @@ class FakeQecsV15:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def turn(self, *vices: str) -> None:
+        """Have these vices from now on, and no others; none makes it sound."""
+        self.vices = {Vice(name) for name in vices}
 
     def balance(self, account: str) -> int:
         """Tokens of an account as the server keeps them."""

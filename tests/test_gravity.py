@@ -204,7 +204,7 @@ def test_nodes_that_stay_keep_their_evidence():
 
 @pytest.mark.parametrize("left", [0, 1, 2])
 def test_small_clusters_do_not_crash(left):
-    """With 0, 1 or 2 active nodes in a cluster everything is finite; whoever has no peer to compare with is no evidence."""
+    """With 0, 1 or 2 active nodes in a cluster all is finite; a node without a peer to compare with is no evidence."""
     topology = topology_of([3, 3])
     active = np.array([i < left for i in range(3)] + [True] * 3)
     phase = np.array([0.7, -0.7, 0.3, 0.1, 0.0, 0.0])
@@ -247,7 +247,7 @@ def test_signals_of_another_length_are_refused():
 
 @pytest.mark.parametrize(
     ("nodes", "seeds", "ticks", "median", "upper"),
-    [(5, 12, 300, (0.13, 0.27), 0.95), (50, 4, 300, (0.16, 0.24), 0.85), (1000, 1, 240, (0.18, 0.22), 0.75)],
+    [(5, 8, 200, (0.13, 0.27), 0.95), (50, 3, 250, (0.16, 0.24), 0.85), (1000, 1, 260, (0.18, 0.22), 0.75)],
 )
 def test_healthy_clusters_stay_far_below_critical(nodes, seeds, ticks, median, upper):
     """Healthy |g| has the published median and 99 % quantile, and no node-tick of 3·10⁵ exceeds 1.5."""
@@ -285,13 +285,13 @@ def test_bad_nodes_are_found(nodes, kind, latest):
     bad = 3
     plant.cluster.inject(Fault("bad", kind, nodes=(plant.topology.nodes[bad],)))
     beyond = np.zeros(nodes, dtype=np.int64)
-    for delay in range(1, latest + 1):
+    delay = 0
+    while beyond.max() < 3 and delay < latest:
+        delay += 1
         reading = field.update(plant.observe())
         beyond = np.where(reading.trusted & (reading.gravity > 1.5), beyond + 1, 0)
-        if beyond.max() >= 3:
-            break
     assert np.flatnonzero(beyond >= 3).tolist() == [bad]
-    assert 5 <= delay <= latest
+    assert delay >= 5
 
 
 def test_a_cluster_that_drifts_away_is_found():

@@ -56,7 +56,7 @@ def test_parameters_survive_a_round_trip():
 )
 def test_parameters_refuse_garbage(change, said):
     """What is unknown, missing, not finite or out of bounds is refused by name."""
-    with pytest.raises(BadDataError, match="^parameters: ") as caught:
+    with pytest.raises(BadDataError, match=r"^parameters: ") as caught:
         Parameters.parse(Parameters().as_dict() | change)
     assert said in str(caught.value)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from controller.loop import Seen
-from controller.session import Session, Ticking, ticks
+from controller.session import Session, Ticking, caught_up, ticks
 from metrics.errors import PlantError
 from metrics.kpi import KpiStatus
 from metrics.observation import Capability, NodeId
@@ -91,7 +91,11 @@ def _gating(session: Session) -> Ticking[CheckResult]:
     reason = _why_not(session)
     if reason is not None:
         return CheckResult("field.gating", CheckStatus.SKIPPED, reason, required=False, dry_run=session.dry_run)
+    yield from caught_up(session)  # or the ticks that are still to come would tell of the time before the dissonance
     node = _target(session)
+    if node is None:
+        text = "every node is out or on record for something: none is left to be made ill"
+        return CheckResult("field.gating", CheckStatus.INCONCLUSIVE, text)
     fault: dict[str, object] = {"id": PROBE, "kind": "byzantine", "nodes": [node]}
     undo = {"clear": PROBE, "restore": node}
     session.loop.tell(ProbeIntended(PROBE, undo, node))
@@ -116,13 +120,10 @@ def _why_not(session: Session) -> str | None:
     return None
 
 
-def _target(session: Session) -> NodeId:
+def _target(session: Session) -> NodeId | None:
     """The last node that takes part and is not on record for anything."""
-    topology = session.loop.topology
-    if topology is None:
-        raise PlantError("the plant offers nodes and names none")
     known = session.loop.governor.state.nodes
-    return next(node for node in reversed(topology.nodes) if node not in known)
+    return next((node for node in reversed(session.serving()) if node not in known), None)
 
 
 def _undo(session: Session, node: NodeId) -> Ticking[bool]:

@@ -13,6 +13,7 @@ from state.stimulus import CorrectionsOpened, ProposalWritten, WindowEnded
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 CORRECTION_TICKS_MAX = 300
+DELTA_TICKS = 10  # ΔΛ looks back that far, and a correction moves λ_opt by itself
 
 
 def improvement(session: Session, directory: Path, command: str) -> Ticking[PhaseResult]:
@@ -40,6 +41,10 @@ def _corrections(session: Session, unhealthy: tuple[str, ...]) -> Ticking[CheckR
         if state.phase is not Phase.HEALING and (healthy or exhausted or state.phase is Phase.SAFE_MODE):
             break
     yield from close_trial(session)
+    for _ in range(session.config.schedule.persistence_ticks + DELTA_TICKS):
+        if not session.loop.unhealthy():
+            break
+        yield
     new = session.record.events[first_event:]
     kept = sum(item.event.kind is EventKind.TRIAL_KEPT for item in new)
     refused = [str(e.event.data.get("reason")) for e in new if e.event.kind is EventKind.ACTION_REFUSED]

@@ -21,6 +21,7 @@ AMOUNT = 1000
 CREDITED = 995  # 1000 less half of the fee of a hundredth, which is burned
 OVERDRAFT = 10**15
 DRAIN_BITS = 40
+SENDERS_MAX = 3
 # What may differ between a first answer and its repetition without changing what was answered.
 VOLATILE = frozenset({"timestamp", "time", "replayed", "replay", "duplicate", "idempotent", "cached"})
 OK = 200
@@ -170,11 +171,7 @@ class LedgerProbe:
         configured = self._session.config.plant.probe_sender
         if configured is not None:
             return [configured]
-        topology = self._session.loop.topology
-        if topology is not None:
-            out = self._session.loop.governor.state.out_of_service()
-            return [node for node in topology.nodes if node not in out][:3]
-        return [f"{self._name}/s", "node-0000"]
+        return [*self._session.serving()[:SENDERS_MAX]] or [f"{self._name}/s", "node-0000"]
 
     def _empty_receiver(self) -> bool:
         """Without readable balances: spend whatever a fresh account is given, so that what it gets can be counted."""

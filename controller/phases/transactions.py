@@ -11,7 +11,7 @@ from controller.phases.ledger_probes import LedgerProbe
 from controller.plants.plant import LedgerState
 from controller.session import Session, Ticking, ticks
 from metrics.errors import PlantError
-from metrics.observation import Capability
+from metrics.observation import Capability, NodeId
 from state.phase import Phase
 from state.stimulus import ProbeEnded, ProbeIntended
 from state.verdict import CheckResult, CheckStatus, PhaseResult
@@ -70,12 +70,9 @@ def _live_ledger(session: Session) -> Ticking[list[CheckResult]]:
 def _stress(session: Session, account: str) -> Ticking[CheckResult]:
     """A thousand transactions from an account of our own to nodes of every cluster, exact to the token."""
     name = "ledger.stress"
-    topology = session.loop.topology
-    if topology is None:
-        return _skipped(name, "the plant names no nodes", required=False)
-    out = session.loop.governor.state.out_of_service()
-    firsts = {int(c): node for node, c in zip(topology.nodes, topology.cluster_of, strict=True) if node not in out}
-    payers = [firsts[cluster] for cluster in sorted(firsts)]
+    payers = _one_of_each_cluster(session)
+    if not payers:
+        return _skipped(name, "the plant shows no node that takes part", required=False)
     share = math.ceil(STRESS_TRANSACTIONS * STRESS_AMOUNT * 1.1 / len(payers))
     started_s = session.loop.now_s
     refused: list[str] = []
@@ -103,6 +100,15 @@ def _stress(session: Session, account: str) -> Ticking[CheckResult]:
         text = f"{STRESS_TRANSACTIONS} transactions over {len(payers)} clusters, exact to the token"
         status = CheckStatus.PASSED
     return CheckResult(name, status, text, left, expected, "tokens", evidence, required=False, duration_s=took_s)
+
+
+def _one_of_each_cluster(session: Session) -> list[NodeId]:
+    topology, serving = session.loop.topology, set(session.serving())
+    if topology is None:
+        return []
+    pairs = zip(topology.nodes, topology.cluster_of, strict=True)
+    found = {int(cluster): node for node, cluster in pairs if node in serving}
+    return [found[cluster] for cluster in sorted(found)]
 
 
 def _pay(session: Session, key: str, sender: str, receiver: str, amount: int, refused: list[str]) -> None:

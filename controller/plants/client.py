@@ -3,8 +3,8 @@
 | answer | meaning |
 |---|---|
 | 2xx with a JSON object | the value |
-| 404 or 405 where nothing but the route itself can be missing | `UnsupportedError` |
-| 408, 429, 1xx, 3xx, 5xx, whatever is no JSON object | `PlantUnavailableError`: the effect is unknown |
+| 404, 405 or 501 where nothing but the route itself can be missing | `UnsupportedError` |
+| 408, 429, 1xx, 3xx, other 5xx, whatever is no JSON object | `PlantUnavailableError`: the effect is unknown |
 | any other 4xx | `PlantRefusedError` in the server's own words |
 
 It leaves out which routes there are; `http.py` knows them.
@@ -25,10 +25,11 @@ from controller.plants.wire import Fields, excerpt, parse_fields
 from metrics.errors import PlantError, PlantRefusedError, PlantUnavailableError, UnsupportedError
 
 _PERMISSION: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-_MISSING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+_MISSING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 _BUSY: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _REFUSALS: Final = range(400, 500)
 _SUCCESSES: Final = range(200, 300)
+_WORDS_CHARACTERS: Final = 1000  # a server may list every problem of what it refuses
 
 
 class PermissionRefusedError(PlantRefusedError):
@@ -123,7 +124,7 @@ class Client:
         if status in _MISSING and offers is not None:
             return UnsupportedError(f"{offers} ({self._endpoint.url} has no route {what})")
         words = self._words(answer)
-        said = excerpt(_reason(words) or _text(answer)) or "nothing more"
+        said = excerpt(_reason(words) or _text(answer), _WORDS_CHARACTERS) or "nothing more"
         if status in _REFUSALS and status not in _BUSY:
             kind = PermissionRefusedError if status in _PERMISSION else PlantRefusedError
             return kind(what, f"{said} (HTTP {status})")

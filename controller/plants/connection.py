@@ -59,8 +59,12 @@ class TimedConnection(http.client.HTTPConnection):
         secured = tls.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
         assert isinstance(secured, _TimedTlsSocket)  # noqa: S101 - the context was told to make these
         secured.connection = self
-        secured.settimeout(_left_s(self.ends_s))
-        secured.do_handshake()
+        try:
+            secured.settimeout(_left_s(self.ends_s))
+            secured.do_handshake()
+        except OSError:
+            secured.close()  # it has taken over the plain socket
+            raise
         return secured
 
 

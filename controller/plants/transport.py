@@ -4,9 +4,10 @@ The deadline is total: it covers name resolution, connecting, TLS, the request a
 drips a byte a second, or hangs within its headers, costs no more than one that answers nothing. Answers are bounded in
 size, redirects are not followed, and proxies of the environment are not used.
 
-One connection is kept alive and re-used, unless the server has closed it meanwhile. Should it close it under a request,
-that request is sent once more on a fresh connection, but only if it is safe to repeat, which is for the caller to say.
-It leaves out what an answer means; `http.py` decides that.
+One connection is kept alive and re-used. The server may close it just as a request is sent, and then nobody knows
+whether the request was read: one that is safe to repeat is sent again on a fresh connection, one that is not is never
+sent on a used connection at all. Which is safe is for the caller to say. It leaves out what an answer means;
+`client.py` has that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +93,9 @@ class Transport:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._drop()
             raise PlantUnavailableError(f"{what}: expected an HTTP answer, {_came(error)}") from error
+        except BaseException:
+            self._drop()  # an interrupt leaves half an exchange on the connection
+            raise
         finally:
             self._turn.release()
 
@@ -100,13 +105,9 @@ class Transport:
             self._drop()
 
     def _exchange(self, method: str, route: str, body: bytes | None, ends_s: float, *, repeatable: bool) -> Answer:
-        connection = self._connection
-        if connection is not None and connection.is_idle():
-            try:
-                return self._send_and_read(connection, method, route, body, ends_s)
-            except _CLOSED_BY_SERVER:
-                if not repeatable:
-                    raise
+        if repeatable and self._connection is not None and self._connection.is_idle():
+            with suppress(*_CLOSED_BY_SERVER):
+                return self._send_and_read(self._connection, method, route, body, ends_s)
         self._drop()
         self._connection = TimedConnection(self._endpoint)
         return self._send_and_read(self._connection, method, route, body, ends_s)

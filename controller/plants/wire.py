@@ -25,7 +25,6 @@ TICK_MAX: Final = 2**53
 """No plausible plant has ticked more often, and every tick up to here is exact as a float."""
 TIME_MAX_S: Final = 9e9
 """Plant time beyond this does not fit into 64-bit nanoseconds, in which it is stored."""
-_EXCERPT_CHARACTERS: Final = 200
 _NUMERIC: Final = frozenset({int, float, NoneType})
 
 
@@ -141,7 +140,7 @@ def parse_fields(body: bytes, where: str) -> Fields:
         value = json.loads(body.decode("utf-8"), parse_constant=lambda _: None, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise PlantUnavailableError(
-            f"{where}: expected JSON, but {excerpt(body[:_EXCERPT_CHARACTERS].decode('utf-8', 'replace'))!r} came "
+            f"{where}: expected JSON, but {excerpt(body[:1000].decode('utf-8', 'replace'))!r} came "
             f"({excerpt(str(error))}); see what listens there"
         ) from error
     return as_fields(value, where)
@@ -171,10 +170,10 @@ def as_number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def excerpt(text: str) -> str:
+def excerpt(text: str, characters: int = 200) -> str:
     """The beginning of foreign text, safe to print on a terminal: control characters become blanks."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in text[:_EXCERPT_CHARACTERS])
-    return printable + "…" if len(text) > _EXCERPT_CHARACTERS else printable
+    printable = "".join(letter if letter.isprintable() else " " for letter in text[:characters])
+    return printable + "…" if len(text) > characters else printable
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

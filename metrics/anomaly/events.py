@@ -17,7 +17,7 @@ from metrics.anomaly.persistent import Persistent
 
 Floats = NDArray[np.float64]
 
-_SLOTS = 8  # undominated peaks remembered; more than 8 in falling order within a day change nothing in practice
+_SLOTS = 4  # undominated peaks remembered; a fifth in falling order is forgotten, and may be news once more
 _CLIP = 4.0  # one event raises the typical event as if it had been at most four times typical
 
 
@@ -26,39 +26,41 @@ class Events(Persistent):
 
     def __init__(self, series: int, config: DetectorConfig) -> None:
         self._config = config
-        self.peak = np.zeros((_SLOTS, series))
-        self.peak_row = np.zeros((_SLOTS, series))
-        self.peak_time = np.zeros((_SLOTS, series))
+        self.peaks = np.zeros((series, 3, _SLOTS))  # evidence, row and time of each, side by side for the cache
         self.typical = np.full(series, config.event_prior)
         self.events = np.full(series, config.event_prior_weight)
 
-    def update(self, at: NDArray[np.intp], evidence: Floats, rows: Floats, t: Floats) -> tuple[NDArray[np.bool_], Floats]:
-        """Which of the series ``at`` bring news, and their evidence over their typical event before this one.
+    def update(
+        self, at: NDArray[np.intp], evidence: Floats, rows: Floats, t: Floats
+    ) -> tuple[NDArray[np.bool_], Floats]:
+        """Takes the series that show evidence in this row, and remembers them.
 
         Args:
-            at: indices of the series with evidence, ``(m,)``.
+            at: indices of those series, ``(m,)``.
             evidence: their evidence in nats, positive, ``(m,)``.
             rows: their rows so far, ``(m,)``.
             t: their times in seconds, ``(m,)``.
+
+        Returns:
+            Which of them bring news, and for all their score, the assumed share of weaker events: 1 - exp(-evidence /
+            typical event).
         """
         c = self._config
-        age_rows, age_s = rows - self.peak_row[:, at], t - self.peak_time[:, at]
-        live = (age_rows <= c.memory_rows_min) | ((age_rows <= c.memory_rows_max) & (age_s <= c.memory_s))
-        peaks = np.where(live, self.peak[:, at], 0.0)
-        news = evidence > peaks.max(0)
-        # What is weaker and older than this can no longer decide anything: its slot is free.
-        peaks[peaks <= evidence] = 0.0
-        self.peak[:, at] = peaks
-        slot = peaks.argmin(0)
-        free = peaks[slot, np.arange(at.size)] == 0.0
-        slot, into = slot[free], at[free]
-        self.peak[slot, into] = evidence[free]
-        self.peak_row[slot, into] = rows[free]
-        self.peak_time[slot, into] = t[free]
-        typical = self.typical[at]
-        ratio: Floats = evidence / typical
+        peaks, row, time = self.peaks[at].swapaxes(0, 1)
+        age_rows, age_s = rows[:, None] - row, t[:, None] - time
+        live = age_rows <= c.memory_rows_min
+        live |= (age_rows <= c.memory_rows_max) & (age_s <= c.memory_s)
+        peaks *= live
+        news = evidence > peaks.max(1)
+        # A peak that is older and not stronger than this one can decide nothing any more, so its slot is free.
+        peaks *= peaks > evidence[:, None]
+        self.peaks[at, 0] = peaks
+        slot = peaks.argmin(1)
+        free = peaks[np.arange(at.size), slot] == 0.0
+        self.peaks[at[free], :, slot[free]] = np.stack([evidence, rows, t], 1)[free]
+        score: Floats = -np.expm1(-evidence / self.typical[at])
         self._learn(at[news], evidence[news])
-        return news, ratio
+        return news, score
 
     def _learn(self, at: NDArray[np.intp], evidence: Floats) -> None:
         self.events[at] += 1.0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from metrics.anomaly.config import DetectorConfig
 from metrics.anomaly.persistent import Persistent
+from metrics.anomaly.rates import Rates
 
 Floats = NDArray[np.float64]
 
@@ -29,11 +30,12 @@ _TINY = 1e-12
 
 
 class Tails(Persistent):
-    """Both tails of ``views x series`` streams."""
+    """Both tails of ``views x series`` streams; ``unitless`` tells which views are in deviations of their series."""
 
-    def __init__(self, views: int, series: int, config: DetectorConfig) -> None:
+    def __init__(self, unitless: NDArray[np.bool_], series: int, config: DetectorConfig) -> None:
         self._config = config
-        shape = (views, series)
+        self._unitless = unitless
+        shape = (unitless.size, series)
         self.location = np.zeros(shape)
         self.spread = np.zeros(shape)
         self.upper = np.zeros(shape)
@@ -42,61 +44,67 @@ class Tails(Persistent):
         self.count = np.zeros((2, *shape))
         self._scratch = np.zeros((2, *shape))
 
-    def update(self, v: Floats, floor: Floats, rows: Floats, seen: Floats) -> tuple[NDArray[np.intp], Floats]:
+    def update(self, v: Floats, unit: Floats, rates: Rates) -> tuple[NDArray[np.intp], Floats]:
         """Finds what lies beyond its limits, then learns the row.
 
         Args:
             v: values ``(views, series)``.
-            floor: smallest mean excess that counts, ``(views, series)``.
-            rows: rows seen so far including this one, ``(series,)``.
-            seen: 1.0 where a value came, else 0.0, ``(series,)``.
+            unit: mean deviation of each series, ``(series,)``.
+            rates: of this row.
 
         Returns:
             Flat indices into ``views x series`` of the values beyond a limit, and their evidence in nats, positive
             above the upper limit and negative below the lower one.
         """
         c = self._config
-        young = (rows <= _YOUNG_ROWS) & (seen > 0.0)
-        age_rate = 1.0 / np.maximum(rows, 1.0)
+        young = rates.younger(_YOUNG_ROWS)
         outside = v > self.upper
         outside |= v < self.lower
-        outside &= (rows > _YOUNG_ROWS) & (seen > 0.0)
+        if young is not None:
+            outside &= ~young
+        if not rates.complete:
+            outside &= rates.seen
         at = np.flatnonzero(outside)
-        rate = np.maximum(c.limit_rate, age_rate) * seen * _STEP_DEVIATIONS
-        evidence = self._beyond(at, v.ravel()[at], floor.ravel()[at], rows, rate)
-        step = np.multiply(rate * c.tail_share, self.spread, out=self._scratch[0])
+        rate = rates.at_least(c.limit_rate) * _STEP_DEVIATIONS
+        evidence = self._beyond(at, v.ravel()[at], unit, rates.rows, rate)
+        step = np.multiply(self.spread, rate * c.tail_share, out=self._scratch[0])
         self.upper -= step
         self.lower += step
-        if young.any():
-            self.location[:, rows == 1.0] = v[:, rows == 1.0]
-        self._learn_unit(v, np.maximum(c.drift_rate, age_rate) * seen, young)
-        if young.any():
+        self._learn_unit(v, rates, young)
+        if young is not None:
             self._begin(young)
         return at, evidence
 
-    def _beyond(self, at: NDArray[np.intp], v: Floats, floor: Floats, rows: Floats, rate: Floats) -> Floats:
+    def _beyond(self, at: NDArray[np.intp], v: Floats, unit: Floats, rows: Floats, rate: Floats | float) -> Floats:
         """The few entries outside their limits: evidence, mean excess, and the limit's long step outwards."""
         c = self._config
         upper, lower = self.upper.ravel(), self.lower.ravel()
         mean, count = self.excess.ravel(), self.count.ravel()
-        spread, series = self.spread.ravel()[at], at % rows.size
+        view, series = np.divmod(at, rows.size)
+        spread = self.spread.ravel()[at]
+        floor = c.scale_floor * np.where(self._unitless[view], 1.0, unit[series])
         above = v > upper[at]
         beyond = np.where(above, v - upper[at], lower[at] - v)
         slot = np.where(above, at, at + upper.size)
-        unit = mean[slot] + np.maximum(floor, _DUST * spread) + _TINY
-        evidence = np.minimum(beyond / unit, c.evidence_max) * (rows[series] > c.warmup_rows)
+        typical = mean[slot] + np.maximum(floor, _DUST * spread) + _TINY
+        evidence = np.minimum(beyond / typical, c.evidence_max) * (rows[series] > c.warmup_rows)
         count[slot] += 1.0
         forget = np.maximum(c.excess_rate, 1.0 / (count[slot] + _PRIOR_EXCEEDANCES))
-        mean[slot] += forget * (np.minimum(beyond, c.clip_deviations * unit) - mean[slot])
-        step = rate[series] * spread
+        mean[slot] += forget * (np.minimum(beyond, c.clip_deviations * typical) - mean[slot])
+        step = np.broadcast_to(rate, rows.shape)[series] * spread
         upper[at] += step * above
         lower[at] -= step * ~above
         return np.where(above, evidence, -evidence)
 
-    def _learn_unit(self, v: Floats, rate: Floats, young: NDArray[np.bool_]) -> None:
+    def _learn_unit(self, v: Floats, rates: Rates, young: NDArray[np.bool_] | None) -> None:
+        rate = rates.at_least(self._config.drift_rate)
         error, limit = self._scratch
         np.multiply(self.spread, self._config.clip_deviations, out=limit)
-        limit += np.where(young, np.inf, _TINY)
+        limit += _TINY
+        if young is not None:
+            limit[:, young] = np.inf
+            first = young & (rates.rows == 1.0)
+            self.location[:, first] = v[:, first]
         np.subtract(v, self.location, out=error)
         np.minimum(error, limit, out=error)
         np.negative(limit, out=limit)

@@ -1,0 +1,94 @@
+"""What is in flight, until the plant itself shows the effect, or should have.
+
+A reply is a word, not an effect: only an observation received after the reply says what became of an action, and an
+unknown result stays unknown until then. What is not seen in time has failed. The time starts with the first look after
+the reply, so that a plant that cannot be observed is not taken for one that does not obey.
+"""
+
+from __future__ import annotations
+
+from state.action import Reply
+from state.decision import Draft
+from state.durable import Intent, IntentKind, NodeStatus
+from state.event import EventKind
+from state.view import NodeView
+
+REPLY_EVENTS = {
+    Reply.APPLIED: EventKind.ACTION_APPLIED,
+    Reply.REFUSED: EventKind.ACTION_REFUSED,
+    Reply.UNKNOWN: EventKind.ACTION_UNKNOWN,
+}
+_VERIFIED = {
+    IntentKind.ISOLATE: EventKind.ISOLATION_VERIFIED,
+    IntentKind.RENEW: EventKind.RENEWAL_VERIFIED,
+    IntentKind.RESTORE: EventKind.RESTORATION_VERIFIED,
+}
+
+
+class ReadBack:
+    """The actions on nodes that are in flight; when they were answered and first looked for is volatile.
+
+    Args:
+        verify_s: plant time for which an action may stay unverified.
+    """
+
+    def __init__(self, verify_s: float) -> None:
+        self._verify_s = verify_s
+        self._replied_at: dict[str, float] = {}
+        self._first_look_s: dict[str, float] = {}
+
+    def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
+        """Take the plant's answer; a refusal is the end of the action."""
+        self._replied_at[key] = received_s
+        draft.record(REPLY_EVENTS[reply], key=key, **({"reason": reason} if reason else {}))
+        if reply is Reply.REFUSED:
+            self._fail(draft, draft.state.intents[key], reason)
+
+    def reconcile(self, draft: Draft, now_received_s: float) -> None:
+        """After a restart nothing is known of what was in flight: look before believing anything."""
+        for key in draft.state.intents:
+            self._replied_at[key] = now_received_s
+
+    def settle(self, draft: Draft, seen: NodeView) -> list[Intent]:
+        """Believe what the plant shows, give up on what does not show in time; the intents that have ended thereby."""
+        ended = []
+        for intent in list(draft.state.intents.values()):
+            replied_at = self._replied_at.get(intent.key)
+            if replied_at is None or seen.received_s <= replied_at:
+                continue  # seen before the plant can have acted: it says nothing about this action
+            if self._ends(draft, intent, seen.shown_active(intent.node)):
+                ended.append(intent)
+        return ended
+
+    def notice_outsiders(self, draft: Draft, seen: NodeView) -> list[str]:
+        """Nodes that we hold isolated and that the plant shows taking part: let in by somebody else, or by time."""
+        in_flight = {intent.node for intent in draft.state.intents.values()}
+        back = [
+            node
+            for node, record in draft.state.nodes.items()
+            if record.status is NodeStatus.ISOLATED and node not in in_flight and seen.shown_active(node)
+        ]
+        for node in back:
+            draft.record(EventKind.ISOLATION_EXPIRED, node=node, reason="the plant shows it taking part")
+        return back
+
+    def _ends(self, draft: Draft, intent: Intent, active: bool | None) -> bool:  # noqa: FBT001 - what the plant shows
+        first_look_s = self._first_look_s.setdefault(intent.key, draft.now_s)
+        # That a time limit was moved cannot be seen: of a renewal only the plant's own word can be believed.
+        believed = intent.kind is not IntentKind.RENEW or intent.reply is Reply.APPLIED
+        if believed and active is (intent.kind is IntentKind.RESTORE):
+            draft.record(_VERIFIED[intent.kind], key=intent.key, node=intent.node)
+            self._forget(intent.key)
+            return True
+        if draft.now_s - first_look_s >= self._verify_s:
+            self._fail(draft, intent, f"not seen at the plant within {self._verify_s:g} s")
+            return True
+        return False
+
+    def _fail(self, draft: Draft, intent: Intent, reason: str) -> None:
+        draft.record(EventKind.ISOLATION_FAILED, key=intent.key, node=intent.node, reason=reason)
+        self._forget(intent.key)
+
+    def _forget(self, key: str) -> None:
+        self._replied_at.pop(key, None)
+        self._first_look_s.pop(key, None)
