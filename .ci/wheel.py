@@ -15,7 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WHERE_FROM = "import controller, metrics, qecs, state; print(controller.__file__)"
+PACKAGES = ("controller", "metrics", "qecs", "state")
+# Where each package comes from, and which distributions say that it is theirs.
+ORIGINS = f"""
+from importlib import import_module
+from importlib.metadata import packages_distributions
+for name in {PACKAGES}:
+    print(import_module(name).__file__, *packages_distributions()[name], sep="\\t")
+"""
 
 
 def main() -> int:
@@ -29,10 +36,11 @@ def main() -> int:
         constraints = ROOT / "constraints.txt"
         install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints, wheel)
         _run(outside, python, *install)
-        where = Path(_run(outside, python, "-c", WHERE_FROM).stdout.strip())
-        if not where.is_relative_to(environment):
-            print(f"wheel: the packages came from {where}, not from the wheel", file=sys.stderr)
-            return 1
+        for line in _run(outside, python, "-c", ORIGINS).stdout.splitlines():
+            where, *owners = line.split("\t")
+            if owners != ["iace"] or not Path(where).is_relative_to(environment):
+                print(f"wheel: {where} belongs to {owners}, not to the wheel alone")
+                return 1
         _run(outside, iace, "--help")
         finished = _run(outside, iace, "run", "--data-dir", "data", "--report", "reports")
         print(f"{wheel.name}: iace --help and iace run in a bare environment: {finished.stdout.strip()}")

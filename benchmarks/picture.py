@@ -24,6 +24,7 @@ from controller.console import RunConsole
 from controller.plants.embedded import load_scenario
 from controller.record import KpiHistory, RunRecord
 from controller.run import Job, execute
+from controller.settings import Config
 from state.event import Event, EventKind
 from state.phase import Phase
 
@@ -36,7 +37,7 @@ LATER_TICKS = 40  # the dip of the KPIs is then in view, and so is their recover
 class PictureConsole(RunConsole):
     """The console of a run, which copies two of its views onto `paper`."""
 
-    def __init__(self, config: configuration.Config, paper: Console) -> None:
+    def __init__(self, config: Config, paper: Console) -> None:
         # A terminal that nobody sees; it is redrawn at every tick, so that the picture does not depend on the machine.
         screen = Console(file=io.StringIO(), force_terminal=True, width=WIDTH, markup=False, highlight=False)
         super().__init__(config.catalogue(), console=screen, clock=count().__next__)

@@ -65,6 +65,7 @@ class ClusterHost:
         cluster: from now on touched under `lock` only.
         interval_s: real seconds between ticks.
         allow_faults: whether clients may inject faults.
+        ring_ticks: past ticks that are kept for clients that poll; 1 for who takes every tick as it comes.
 
     Attributes:
         lock: guards `cluster`, `desk`, `gate` and the isolations.
@@ -76,7 +77,14 @@ class ClusterHost:
         InvalidRequestError: the interval is not positive.
     """
 
-    def __init__(self, cluster: Cluster, *, interval_s: float = 1.0, allow_faults: bool = False) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        interval_s: float = 1.0,
+        allow_faults: bool = False,
+        ring_ticks: int = RING_TICKS_MAX,
+    ) -> None:
         if not 0.0 < interval_s < math.inf:
             raise InvalidRequestError(f"the interval must be a positive number of seconds, not {interval_s}")
         self.cluster = cluster
@@ -87,7 +95,8 @@ class ClusterHost:
         self.gate = WriteGate()
         self.failure: str | None = None
         self._limits_s: dict[str, float] = {}
-        self._ring: deque[TickRecord] = deque(maxlen=RING_TICKS_MAX)
+        self._ring_ticks = ring_ticks
+        self._ring: deque[TickRecord] = deque(maxlen=ring_ticks)
         self._stopping = Event()
         self._thread: Thread | None = None
 
@@ -205,7 +214,7 @@ class ClusterHost:
         if self._ring:
             return
         size = sum(signal.nbytes for signal in snapshot.signals.values())
-        self._ring = deque(maxlen=max(2, min(RING_TICKS_MAX, _RING_BYTES_MAX // max(size, 1))))
+        self._ring = deque(maxlen=max(1, min(self._ring_ticks, _RING_BYTES_MAX // max(size, 1))))
 
 
 def _now() -> str:

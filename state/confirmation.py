@@ -29,6 +29,7 @@ class Confirmation:
         self.calm: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
         self.clean: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
         self._blind: NDArray[np.int32] = np.zeros(subjects, dtype=np.int32)
+        self._bad_now: NDArray[np.bool_] = np.zeros(subjects, dtype=np.bool_)
 
     def update(self, value: NDArray[np.float64], trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Count one tick; returns where it looked bad.
@@ -52,7 +53,13 @@ class Confirmation:
         self.bad[blackout] = 0
         self.calm[blackout] = 0
         self.clean[blackout] = 0
+        self._bad_now = bad
         return bad
+
+    def confirmed(self, ticks: int) -> NDArray[np.bool_]:
+        """bool[n], bad for so many ticks in a row up to the latest: evidence that has gone stale confirms nothing."""
+        confirmed: NDArray[np.bool_] = self._bad_now & (self.bad >= ticks)
+        return confirmed
 
     def restart(self, subjects: NDArray[np.intp] | None = None) -> None:
         """Let the given subjects, or all, start afresh."""

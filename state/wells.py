@@ -38,7 +38,6 @@ class WellWatch:
         self._topology: Topology | None = None
         self.nodes = self._counters(0)
         self.clusters = self._counters(0)
-        self._bad_now: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.storm: tuple[int, int] | None = None
         self.sighted = False
         self._drift_ticks = 0
@@ -52,23 +51,22 @@ class WellWatch:
             self.nodes = self._counters(len(seen.topology.nodes))
             self.clusters = self._counters(len(seen.topology.clusters))
         self._topology = seen.topology
-        self._bad_now = self.nodes.update(seen.reading.gravity, seen.reading.trusted)
+        bad = self.nodes.update(seen.reading.gravity, seen.reading.trusted)
         self._drift_ticks = DRIFT_TICKS if seen.reading.spread >= DRIFT_SPREAD else max(0, self._drift_ticks - 1)
         self.clusters.update(self._cluster_gravity(seen.reading), _clusters_trusted(seen))
         policy, assessed = self._policy, int(np.count_nonzero(seen.assessed()))
-        looking_bad = int(np.count_nonzero(self._bad_now & seen.active))
+        looking_bad = int(np.count_nonzero(bad & seen.active))
         self.sighted = assessed > 0
         if assessed >= policy.evidence_nodes_min and looking_bad >= policy.storm_fraction * assessed - ROUNDING:
             self.storm = (looking_bad, assessed)
 
     def confirmed(self) -> NDArray[np.bool_]:
-        """bool[N], nodes that have looked bad for long enough and still do: what has gone stale voids an action."""
-        confirmed: NDArray[np.bool_] = self._bad_now & (self.nodes.bad >= self._policy.confirm_ticks)
-        return confirmed
+        """bool[N], nodes that have looked bad for long enough, isolated ones among them."""
+        return self.nodes.confirmed(self._policy.confirm_ticks)
 
     def confirmed_clusters(self) -> NDArray[np.intp]:
         """Indices of the clusters that have looked bad for long enough."""
-        return np.flatnonzero(self.clusters.bad >= self._policy.confirm_ticks)
+        return np.flatnonzero(self.clusters.confirmed(self._policy.confirm_ticks))
 
     def record(self, draft: Draft, seen: NodeView) -> None:
         """Make new wells durable, the worst first, and those that are gone."""

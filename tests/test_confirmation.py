@@ -50,6 +50,16 @@ def test_tells_where_it_looked_bad():
     assert bad.tolist() == [True, False, False, False]
 
 
+def test_confirmed_means_up_to_now():
+    """So many bad ticks in a row, the latest of them now: a blind tick confirms nothing, though it keeps the count."""
+    counters = Confirmation(1, critical=1.5, clean_below=0.75)
+    confirmed = []
+    for value in (1.6, 1.6, NAN, 1.6, 1.6, 0.2):
+        counters.update(np.array([value]), np.ones(1, dtype=bool))
+        confirmed.append(bool(counters.confirmed(2)[0]))
+    assert confirmed == [False, True, False, True, True, False]
+
+
 def test_restart_is_for_those_named_or_all():
     """Some subjects, or all of them, start from nothing."""
     counters = Confirmation(3, critical=1.5, clean_below=0.75)

@@ -1,5 +1,7 @@
 """The pure parts of healing: what is worth a trial, what is measured, what is kept."""
 
+import itertools
+
 import pytest
 
 from metrics.observation import Parameters
@@ -35,7 +37,7 @@ def test_first_trial_couples_more_strongly():
 def test_directions_follow_each_other_and_come_round():
     """After a failed direction comes the next, after the last the first."""
     order = ["both_up", "global_up", "local_up", "both_down", "both_up"]
-    for last, following in zip(order, order[1:], strict=False):
+    for last, following in itertools.pairwise(order):
         assert change(last=last).direction == following
     assert change(last="unknown").direction == "both_up"
 

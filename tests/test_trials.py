@@ -54,6 +54,7 @@ def test_an_improvement_is_kept_after_settling_and_measuring():
     """10 ticks to settle and 40 to measure after the change was seen; then it is kept and GOVERNING goes on."""
     stage = on_trial()
     stage.kpis["action_cost"] = 0.02
+    stage.unhealthy = ()
     assert stage.until(E.TRIAL_KEPT) == 50
     assert stage.phase is Phase.GOVERNING
     assert stage.plant.parameters == BOTH_UP

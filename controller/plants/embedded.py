@@ -54,7 +54,7 @@ class EmbeddedPlant:
             cluster = Cluster(nodes, clusters=clusters, seed=seed)
         except InvalidRequestError as error:
             raise ConfigInvalidError("plant", [str(error)]) from error
-        self.host = ClusterHost(cluster, allow_faults=True)
+        self.host = ClusterHost(cluster, allow_faults=True, ring_ticks=1)
         self._clock = clock
         self._topology = Topology(
             nodes=tuple(map(NodeId, cluster.node_ids)),

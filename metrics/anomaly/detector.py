@@ -10,7 +10,7 @@
     array([False,  True])
 
 Rows are taken one at a time. Nothing is known of a series' range or length, and memory does not grow. A missing value
-(NaN or infinite) teaches nothing and scores 0.
+(NaN, infinite or beyond ``VALUE_MAX``) teaches nothing and scores 0.
 
 Assumptions: rows come in time order. Values, limits and forgetting go by rows, cycles by the clock.
 Leaves out: relations between series, for which see :mod:`metrics.anomaly.verdict`.
@@ -35,6 +35,8 @@ from metrics.anomaly.views import UNITLESS, Views
 Floats = NDArray[np.float64]
 
 NO_VIEW = -1
+EXCURSION_NATS = 1.0  # evidence from which a row belongs to an excursion
+VALUE_MAX = 1e100  # keeps squares finite; nothing measured is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class StreamingDetector(Persistent):
 
         Args:
             t: seconds since the epoch, one time for all series or ``(series,)``; NaN counts as a missing value.
-            x: values ``(series,)``; NaN or infinite where missing.
+            x: values ``(series,)``; NaN, infinite or beyond ``VALUE_MAX`` where missing.
 
         Raises:
             ValueError: ``x`` is not ``(series,)``, or ``t`` is neither that nor a single number.
@@ -103,7 +105,8 @@ class StreamingDetector(Persistent):
             rows, now = self.rows[at], np.broadcast_to(t, n)[at]
             fresh, score[at] = self.events.update(at, total[at], rows, now)
             news[at] = score[at] * fresh
-            self.excursions.update(at, np.sign(deviation[at]), rows, now)
+            clear = total[at] >= EXCURSION_NATS
+            self.excursions.update(at[clear], np.sign(deviation[at[clear]]), rows[clear], now[clear])
         view, distance = self._reason(where, evidence)
         since, shift = self.excursions.present(self.rows)
         onset = news >= self._config.onset_score
@@ -115,10 +118,11 @@ class StreamingDetector(Persistent):
         shape = (self._series,)
         if x.shape != shape or t.shape not in {(), shape}:
             raise ValueError(f"expected values of shape {shape} and one time or as many, got {x.shape} and {t.shape}")
-        present = np.isfinite(x) & np.isfinite(t)
+        known = np.isfinite(t)
+        present = (np.abs(x) < VALUE_MAX) & known
         if not present.all():
             x = np.where(present, x, self.views.last)
-            t = np.where(np.isfinite(t), t, self.views.time)
+            t = np.where(known, t, self.views.time)
         return t, x, present
 
     def _reason(self, where: NDArray[np.intp], evidence: Floats) -> tuple[NDArray[np.int8], Floats]:

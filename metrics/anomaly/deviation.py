@@ -18,7 +18,7 @@ from metrics.anomaly.rates import Rates
 Floats = NDArray[np.float64]
 
 _RELATIVE = 1e-3  # of the level: a change of a thousandth is no deviation, however still the series was
-_TINY = 1e-6
+_TINY = 1e-9
 
 
 class Deviation(Persistent):

@@ -1,6 +1,6 @@
 """Since when is a series out of its limits, and is this an incident or a new level?
 
-An excursion begins with the first evidence and ends after more than ten rows without. One that stays on one side for
+An excursion begins with the first clear evidence and ends after more than ten rows without. One that stays on one side for
 ``lasting_rows`` is a level shift: the limits are already walking after it, and it will end as the new normal.
 
 Assumptions: a level shift is one-sided; an incident ends or swings back within ``lasting_rows``.
@@ -30,7 +30,7 @@ class Excursions(Persistent):
         self.side = np.zeros(series)
 
     def update(self, at: NDArray[np.intp], side: Floats, rows: Floats, t: Floats) -> None:
-        """Takes the series ``at`` that show evidence in this row.
+        """Takes the series ``at`` that show clear evidence in this row.
 
         Args:
             at: their indices, ``(m,)``.

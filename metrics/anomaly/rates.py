@@ -1,7 +1,7 @@
 """How fast may each series learn from this row? Means start as plain averages and end as forgetting ones.
 
 A rate is one over the rows seen so far, but at least the rate of its purpose, and nothing where no value came. Once all
-series are old enough and none is missing, one number serves them all; that is the usual case, and a third faster.
+series are old enough and none is missing, one number serves them all, which is the usual case and the cheap one.
 
 Assumptions: a row is a row, however long after the last one it came.
 Leaves out: learning by the clock, which only the profiles of day and week need.

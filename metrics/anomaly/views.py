@@ -1,6 +1,7 @@
 """In which respects can a value be strange? Seven causal views of a series.
 
-One number can be strange by its level, by its jump, or for the time of day. Each view is a linear or monotone function of the past, so that its tail can be learned separately and an alarm can name it.
+A value can be strange in itself, as a jump, or for the time of day. Each view turns the series into one whose tails can
+be learned by themselves, and gives an alarm its name.
 
 Assumptions: rows arrive in time order, at any spacing; a day and a week are the natural cycles of whatever people use.
 Leaves out: relations between series, which :mod:`metrics.anomaly.verdict` looks at.
@@ -50,7 +51,7 @@ _DAY_S = 86400.0
 _WEEK_S = 604800.0
 _SAMPLING_S = 300.0  # profiles learn per row up to one row in five minutes, per second when rows come faster
 _YOUNG_ROWS = 20  # before this age the first rows teach location and scale unclipped
-_TINY = 1e-12
+_LEAST_UNIT = 1e-100  # a series that moves less has not moved
 _RELATIVE = 1e-6  # of the level: rounding, not movement
 
 
@@ -124,7 +125,7 @@ class Views(Persistent):
         if first is not None:
             self._begin(first, t, x)
         unit = np.maximum(self.scale, _RELATIVE * np.abs(self.location))
-        u = (x - self.location) / np.where(unit > 0.0, unit, 1.0)
+        u = (x - self.location) / np.where(unit > _LEAST_UNIT, unit, 1.0)
         z = np.copysign(np.log(1.0 + np.abs(u)), u)
         self.short += rates.at_least(_SHORT_RATE) * (x - self.short)
         self.mean += rates.at_least(_JUMP_RATE) * (x - self.mean)

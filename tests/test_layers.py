@@ -1,0 +1,65 @@
+"""Who may import whom: the layers of docs/architecture.md, and the one home of each library."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("controller", "metrics", "qecs", "state")
+MODULES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+HOMES = {
+    "apscheduler": {"controller/scheduler.py"},
+    "flask": {"qecs/server.py"},
+    "matplotlib": {"controller/plots.py"},
+    "qecs": {"controller/cli_qecs.py", "controller/plants/embedded.py"},
+    "rich": {"controller/console.py", "controller/display.py"},
+    "sqlalchemy": {"state/journal.py"},
+    "sqlite3": {"metrics/store/sqlite.py", "state/journal.py"},
+    "transitions": {"state/machine.py"},
+    "waitress": {"qecs/strict_http.py"},
+}
+IMPURE = {"time", "datetime", "random", "threading", "socket", "subprocess", "os", "fcntl"}
+# Of the two deciding packages only these may touch the outside world.
+TOUCHING = {
+    "metrics/store/sqlite.py",
+    "metrics/store_writer.py",
+    "metrics/telemetry.py",
+    "state/journal.py",
+    "state/lease.py",
+}
+
+
+def imported(path):
+    """The top-level packages that a module imports anywhere, except for its types alone."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_the_layers_hold(tmp_path, monkeypatch, capsys):
+    """Every contract of import-linter in pyproject.toml is kept."""
+    monkeypatch.chdir(ROOT)
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=str(tmp_path))
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_its_home(library):
+    """A library that shapes what touches it is imported in its own few modules and nowhere else."""
+    outside = "qecs/" if library == "qecs" else "-"
+    users = {path for path in MODULES if library in imported(path) and not path.startswith(outside)}
+    assert users == HOMES[library]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.startswith(("metrics/", "state/"))])
+def test_what_measures_and_decides_is_pure(path):
+    """No clock, no randomness of the machine, no threads and no I/O: time is an argument there."""
+    assert path in TOUCHING or not imported(path) & IMPURE
