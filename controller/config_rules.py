@@ -122,6 +122,16 @@ def _time_limit(config: Config) -> str | None:
     return None
 
 
+def _minutes_kept(config: Config) -> str | None:
+    finer, coarser = config.store.retention_s, config.store.rollup_minute_retention_s
+    return f"{coarser} must be at least store.retention_s ({finer})" if coarser < finer else None
+
+
+def _hours_kept(config: Config) -> str | None:
+    finer, coarser = config.store.rollup_minute_retention_s, config.store.rollup_hour_retention_s
+    return f"{coarser} must be at least store.rollup_minute_retention_s ({finer})" if coarser < finer else None
+
+
 def _kpi(name: str, limits: KpiSettings) -> str | None:
     limited = [kpi.name for kpi in CATALOGUE.values() if kpi.limit is not None]
     if name not in CATALOGUE:
@@ -156,4 +166,6 @@ RULES: tuple[Rule, ...] = (
     _rule(_readmission, "isolation.readmit_gravity", "gravity.critical"),
     _rule(_backoff, "isolation.backoff_max_s", "isolation.backoff_base_s"),
     _rule(_time_limit, "isolation.ttl_s", "isolation.verify_s"),
+    _rule(_minutes_kept, "store.rollup_minute_retention_s", "store.retention_s"),
+    _rule(_hours_kept, "store.rollup_hour_retention_s", "store.rollup_minute_retention_s"),
 )

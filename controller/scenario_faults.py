@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.plants.scenario import PlannedFault, Scenario
 from controller.session import Result, Session, Ticking
-from metrics.errors import PlantError
+from metrics.errors import BadDataError, PlantError, PlantRefusedError
 from state.phase import Phase
 from state.stimulus import ProbeEnded, ProbeIntended
 
@@ -51,7 +51,11 @@ class ScenarioFaults:
     def _inject(self, planned: PlannedFault) -> None:
         name = str(planned.fault["id"])
         self._session.loop.tell(ProbeIntended(f"scenario/{name}", {"clear": name}))
-        self._session.plant.inject(planned.fault, key=self._key(name, "begin"), epoch=self._epoch)
+        try:
+            self._session.plant.inject(planned.fault, key=self._key(name, "begin"), epoch=self._epoch)
+        except PlantRefusedError as refused:
+            self._session.loop.tell(ProbeEnded(f"scenario/{name}", {"result": f"refused: {refused.reason}"}))
+            raise BadDataError(f"the scenario cannot be run on this plant: {name}: {refused.reason}") from refused
         self._injected.append(name)
 
     def _key(self, name: str, step: str) -> str:

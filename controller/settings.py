@@ -350,7 +350,19 @@ class StoreSettings(Section):
     retention_s: float = Field(
         default=604_800.0,
         gt=0,
-        description="Plant time for which telemetry is kept; a week.",
+        description="Plant time for which every sample is kept; a week.",
+        json_schema_extra={"unit": "s"},
+    )
+    rollup_minute_retention_s: float = Field(
+        default=7_776_000.0,
+        gt=0,
+        description="Plant time for which a row for each minute is kept; 90 days, at a 40th of the room.",
+        json_schema_extra={"unit": "s"},
+    )
+    rollup_hour_retention_s: float = Field(
+        default=63_072_000.0,
+        gt=0,
+        description="Plant time for which a row for each hour is kept; two years.",
         json_schema_extra={"unit": "s"},
     )
     flush_ticks: int = Field(
@@ -358,6 +370,18 @@ class StoreSettings(Section):
         ge=1,
         description="Ticks that are written to the store in one batch.",
         json_schema_extra={"unit": "ticks"},
+    )
+
+
+class PrometheusSettings(Section):
+    """The exporter for Prometheus."""
+
+    node_series_max: int = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="Nodes with series of their own, the worst by |g|; those that are isolated always have them.",
+        json_schema_extra={"unit": "nodes"},
     )
 
 
@@ -380,6 +404,7 @@ class Config(Section):
     isolation: IsolationSettings = IsolationSettings()
     healing: HealingSettings = HealingSettings()
     store: StoreSettings = StoreSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
     log: LogSettings = LogSettings()
 
     @property

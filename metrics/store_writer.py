@@ -8,6 +8,7 @@ the loop's time. Only who asks with `must_succeed` gets the error.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from metrics.errors import IaceError, NotPermittedError, StoreFailedError
@@ -18,6 +19,7 @@ _log = logging.getLogger(f"iace.{__name__}")
 
 NS_PER_S = 1_000_000_000
 PATIENCE_MAX_BATCHES = 32
+TIDY_EVERY_NS = 60 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,25 @@ class StoreWriter:
         capacity: frames that are kept while the store fails.
         batch_frames: frames that make a flush due.
         base_ns: nanoseconds UTC at plant time 0; 0 keeps plant time itself, for runs in virtual time.
+        tidy: rolls up and forgets what is old, given the newest time written; called once a minute of that time.
     """
 
     def __init__(
-        self, telemetry: Telemetry, store: Store, *, capacity: int = 1800, batch_frames: int = 20, base_ns: int = 0
+        self,
+        telemetry: Telemetry,
+        store: Store,
+        *,
+        capacity: int = 1800,
+        batch_frames: int = 20,
+        base_ns: int = 0,
+        tidy: Callable[[int], object] | None = None,
     ) -> None:
         self._subscription = telemetry.subscribe(capacity)
         self._store = store
         self._batch_frames = batch_frames
         self._base_ns = base_ns
+        self._tidy = tidy
+        self._tidied_ns: int | None = None
         self._written = 0
         self._rejected = 0
         self._patience_batches = 1
@@ -89,6 +101,8 @@ class StoreWriter:
             self._rejected += result.rejected
         self.failure, self._patience_batches = None, 1
         self._due_frames = self._subscription.accounts().produced + self._batch_frames
+        if frames:
+            self._tidy_when_due(self._at_ns(frames[-1]))
 
     def close(self) -> None:
         """Flush what is left, then take no more; what cannot be written stays counted as buffered.
@@ -109,9 +123,22 @@ class StoreWriter:
         return [
             Point(series, at_ns, value)
             for frame in frames
-            for at_ns in (self._base_ns + round(frame.plant_time_s * NS_PER_S),)
+            for at_ns in (self._at_ns(frame),)
             for series, value in frame.points.items()
         ]
+
+    def _at_ns(self, frame: Frame) -> int:
+        return self._base_ns + round(frame.plant_time_s * NS_PER_S)
+
+    def _tidy_when_due(self, now_ns: int) -> None:
+        """Tidy, or after a failure leave it for a minute: what is old can wait, and the points are written."""
+        if self._tidy is None or (self._tidied_ns is not None and abs(now_ns - self._tidied_ns) < TIDY_EVERY_NS):
+            return
+        self._tidied_ns = now_ns
+        try:
+            self._tidy(now_ns)
+        except (StoreFailedError, NotPermittedError) as error:
+            _log.warning("old telemetry stays where it is, the store failed: %s", error)
 
     def _wait_longer(self, error: IaceError) -> None:
         if self.failure is None:

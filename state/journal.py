@@ -43,6 +43,7 @@ _journal = sa.Table(
 _meta = sa.Table(
     "meta", _tables, sa.Column("name", sa.String, primary_key=True), sa.Column("value", sa.String, nullable=False)
 )
+_LOOK = "SELECT 1 FROM sqlite_master"
 # Without the columns' types: what somebody has edited need not be of the type that we wrote.
 _AS_STORED = sa.text("SELECT seq, epoch, body, previous, hash FROM journal ORDER BY seq")
 
@@ -91,11 +92,8 @@ class Journal:
             raise BadDataError(f"no journal at {path}: name the run with --run, or the data directory with --data-dir")
         if not read_only:
             _make_directory(path.parent)
-        mode = "ro" if read_only else "rwc"
-        # Quoted by hand: in SQLAlchemy's own addresses a "?" or "%" of the path would have a meaning.
-        address = f"file:{quote(str(path))}?mode={mode}"
         self._engine = sa.create_engine(
-            "sqlite+pysqlite://", creator=lambda: _connected(address, read_only=read_only), poolclass=sa.NullPool
+            "sqlite+pysqlite://", creator=lambda: _connected(path, read_only=read_only), poolclass=sa.NullPool
         )
         with _translated(self.path):
             self._connection = self._engine.connect()
@@ -233,13 +231,25 @@ def _event(path: Path, seq: int, body: bytes) -> Event:
         raise BadDataError(f"{path}: event {seq}: is not an event of this IACE ({error})") from error
 
 
-def _connected(address: str, *, read_only: bool) -> sqlite3.Connection:
-    # The scheduler's thread ticks, another one opened the journal; only one of them uses it at a time.
+def _connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        return _opened(path, "mode=rwc", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
+    try:
+        return _opened(path, "mode=ro", _LOOK)
+    except sqlite3.OperationalError:
+        if Path(f"{path}-wal").exists():
+            raise
+        # A reader keeps an index beside the file. Where it may not, nobody writes, and the file stays as it is.
+        return _opened(path, "mode=ro&immutable=1", _LOOK)
+
+
+def _opened(path: Path, options: str, first_words: str) -> sqlite3.Connection:
+    # Quoted by hand, because "?" and "%" of a path would have a meaning. The thread that ticks need not be the one that
+    # opened the journal; only one of them uses it at a time.
+    address = f"file:{quote(str(path))}?{options}"
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
-        if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(first_words)
     except sqlite3.Error:
         connection.close()
         raise

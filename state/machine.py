@@ -37,7 +37,7 @@ class PhaseMachine:
     """The controller's state, moved only along the rows of the table.
 
     `came_from` is the state to which ISOLATING, HEALING and SAFE_MODE return; it is remembered when the first of them
-    is entered, and moves on where a phase passes in SAFE_MODE.
+    is entered, and moves on where a phase passes meanwhile.
 
     Args:
         daemon: True under `iace govern`, where a failed phase is retried from SAFE_MODE instead of ending.
@@ -86,7 +86,7 @@ class PhaseMachine:
             return TransitionRefusal(source, event, tuple(row.guard for row in rows))
         if self.phase in EXCURSIONS and source not in EXCURSIONS:
             self.came_from = source
-        elif event is EventKind.PHASE_PASSED and self.phase is Phase.SAFE_MODE:
+        elif event is EventKind.PHASE_PASSED and self.phase in EXCURSIONS:
             self.came_from = Phase.GOVERNING
         return None
 

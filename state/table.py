@@ -82,6 +82,7 @@ TABLE: tuple[Row, ...] = (
     *_safe_mode_rows(P.HEALING, E.ROLLBACK_FAILED, E.INVARIANT_BREACHED),
     *_safe_mode_rows(P.PHASE_IV, E.INVARIANT_BREACHED),
     # A phase may end while its own isolation is still in flight, or after it has led to a hold.
+    Row(P.ISOLATING, E.PHASE_PASSED, Guard.CAME_FROM_PHASE_III, P.ISOLATING),
     *(Row(P.ISOLATING, event, Guard.AS_RUN, P.CRITICAL_DISSONANCE) for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED)),
     *(Row(P.ISOLATING, event, Guard.AS_DAEMON, P.SAFE_MODE) for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED)),
     *(Row(P.SAFE_MODE, event, Guard.AS_RUN, P.CRITICAL_DISSONANCE) for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED)),

@@ -81,7 +81,7 @@ def test_a_healthy_cluster_ends_in_coherent_lock(iace):
 
 @pytest.mark.parametrize(
     ("scenario", "ticks"),
-    [("byzantine-node", 120), ("detuned-node", 120), ("slow-node", 120), ("silent-node", 120), ("flapping-node", 200)],
+    [("byzantine-node", 120), ("detuned-node", 120), ("slow-node", 120), ("silent-node", 120), ("flapping-node", 180)],
 )
 def test_a_bad_node_is_isolated_verified_and_the_run_ends_well(iace, scenario, ticks):
     """One bad node of fifty is isolated, the isolation verified, and the run ends in 0."""
@@ -123,7 +123,7 @@ def test_phase_i_fails_where_coherence_cannot_be_reached(iace, tmp_path):
 )
 def test_a_bad_ledger_fails_phase_ii_by_the_right_check(iace, scenario, failed):
     """Each kind of damage to the ledger ends in 20, found by the check that is made for it."""
-    done = iace("run", "--scenario", scenario, "--ticks", 20)
+    done = iace("run", "--scenario", scenario, *SHORT)
     is_as_promised(done, 20)
     assert failed in checks(done.report, "failed")
     assert checks(done.report, "failed") <= {failed, "ledger.supply"}
@@ -181,7 +181,7 @@ def test_lying_sensors_are_held_in_safe_mode(iace):
 
 def test_frequency_drift_is_healed_or_ends_in_critical_dissonance(iace):
     """When the environment drifts away nobody is isolated; the run heals it or says 50."""
-    done = iace("run", "--scenario", "frequency-drift", "--ticks", 200)
+    done = iace("run", "--scenario", "frequency-drift", "--ticks", 150)
     is_as_promised(done, done.code)
     assert done.code in {0, 50}
     assert governed(done.report) == []
@@ -189,7 +189,7 @@ def test_frequency_drift_is_healed_or_ends_in_critical_dissonance(iace):
 
 def test_a_demand_surge_blames_no_node(iace):
     """A rush passes without any node being isolated or taken for a gravity well."""
-    done = iace("run", "--scenario", "demand-surge", "--ticks", 200)
+    done = iace("run", "--scenario", "demand-surge", "--ticks", 150)
     is_as_promised(done, 0)
     assert governed(done.report) == []
     wells = [event for event in journal(done) if event["kind"] == "GRAVITY_WELL_CONFIRMED"]

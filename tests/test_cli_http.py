@@ -18,7 +18,7 @@ pytestmark = pytest.mark.process
 
 TICK_S = 0.04
 ALLOWED = ("--allow-probes", "--allow-fault-injection")
-V15 = ("--interval", 0.02, "--ticks", 20)
+V15 = ("--interval", 0.01, "--ticks", 20)
 IMPATIENT = {"IACE_PLANT__UNAVAILABLE_S": "1", "IACE_PLANT__DEADLINE_S": "0.5", "IACE_PLANT__CONNECT_S": "1"}
 
 
@@ -66,6 +66,12 @@ def plant(serve_qecs):
     return serve_qecs("--interval", TICK_S, "--allow-faults")
 
 
+@pytest.fixture
+def small_plant(serve_qecs):
+    """The same with 10 nodes."""
+    return serve_qecs("--nodes", 10, "--interval", TICK_S, "--allow-faults")
+
+
 @pytest.mark.parametrize(
     ("scenario", "ticks", "code"),
     [
@@ -85,7 +91,7 @@ def test_a_server_gets_the_verdict_of_the_embedded_plant(iace, plant, scenario, 
     if scenario == "byzantine-node":
         (isolation,) = governed
         assert isolation["verified"]
-        assert {item["node"] for item in read(plant, "/isolations")["isolations"]} == {isolation["node"]}
+        assert read(plant, "/isolations")["isolations"].keys() == {isolation["node"]}
     if scenario == "ledger-tampering":
         assert status_of(done.report, "ledger.roots") == "failed"
     if scenario == "cluster-fault":
@@ -97,10 +103,10 @@ def test_a_server_gets_the_verdict_of_the_embedded_plant(iace, plant, scenario, 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_in_order_and_leaves_the_plant_as_it_is(start_iace, iace, plant, number, code):
+def test_a_signal_stops_in_order_and_leaves_the_plant_as_it_is(start_iace, iace, small_plant, number, code):
     """A signal in the middle of a scenario ends the run in order; what it left is cleared up by the next run."""
-    running = start_iace(*governing(plant, "--scenario", "detuned-node", "--ticks", 3000))
-    until(lambda: read(plant, "/faults")["faults"] and "GOVERNING" in (running.cwd / "stderr").read_text())
+    running = start_iace(*governing(small_plant, "--scenario", "detuned-node", "--ticks", 3000))
+    until(lambda: read(small_plant, "/faults")["faults"] and "GOVERNING" in (running.cwd / "stderr").read_text())
     running.send_signal(number)
     done = running.finish(timeout=20)
     no_traceback(done)
@@ -108,60 +114,49 @@ def test_a_signal_stops_in_order_and_leaves_the_plant_as_it_is(start_iace, iace,
     assert [phase["verdict"] for phase in done.report["phases"]] == ["passed"] * 3
     assert last_event(done.cwd)["kind"] == "RUN_ENDED"
     assert last_event(done.cwd)["hash"] == done.report["journal_tip"]["hash"]
-    assert [fault["id"] for fault in read(plant, "/faults")["faults"]] == ["detuned-1"]
+    assert [fault["id"] for fault in read(small_plant, "/faults")["faults"]] == ["detuned-1"]
 
-    after = iace(*at(plant, "--interval", TICK_S, "--ticks", 1, "--deadline", 1))
+    after = iace(*at(small_plant, "--interval", TICK_S, "--ticks", 1, "--deadline", 1))
     assert after.code == 61
     assert "left by run 1: fault detuned-1 ended" in after.err
-    assert read(plant, "/faults")["faults"] == []
+    assert read(small_plant, "/faults")["faults"] == []
 
 
-def test_a_killed_run_is_cleared_up_after(start_iace, iace, plant):
+def test_a_killed_run_is_cleared_up_after(start_iace, iace, small_plant):
     """After `kill -9` the next run ends the leftover fault, knows the leftover isolation, and ends in its own code."""
-    running = start_iace(*governing(plant, "--scenario", "byzantine-node", "--ticks", 3000))
+    running = start_iace(*governing(small_plant, "--scenario", "byzantine-node", "--ticks", 3000))
     until(lambda: "GOVERNING" in (running.cwd / "stderr").read_text())
-    until(lambda: read(plant, "/isolations")["isolations"])
-    (left,) = read(plant, "/isolations")["isolations"]
-    until(lambda: f"{left['node']} is isolated, as the plant shows" in (running.cwd / "stderr").read_text())
+    until(lambda: read(small_plant, "/isolations")["isolations"])
+    (left,) = read(small_plant, "/isolations")["isolations"]
+    until(lambda: f"{left} is isolated, as the plant shows" in (running.cwd / "stderr").read_text())
     running.kill()
     assert running.finish().code == -signal.SIGKILL
-    assert read(plant, "/faults")["faults"] != []
+    assert read(small_plant, "/faults")["faults"] != []
 
-    done = iace(*governing(plant, "--ticks", 20))
+    done = iace(*governing(small_plant, "--ticks", 20))
     no_traceback(done)
     assert "left by run 1: fault byzantine-1 ended" in done.err
-    assert f"left by run 1: {left['node']} is still out, until its time limit" in done.err
-    assert read(plant, "/faults")["faults"] == []
+    assert f"left by run 1: {left} is still out, until its time limit" in done.err
+    assert read(small_plant, "/faults")["faults"] == []
     assert done.code == 0, done.err[-3000:]
     assert last_event(done.cwd, 1)["kind"] != "RUN_ENDED"
     assert last_event(done.cwd, 2)["kind"] == "RUN_ENDED"
 
 
-def test_a_run_killed_during_its_own_probe_is_cleared_up_after(start_iace, iace, plant):
-    """After `kill -9` in the middle of Phase III the next run lets go of the node that was made ill."""
-    running = start_iace(*governing(plant, "--ticks", 20))
-    until(lambda: "dissonance" in {fault["id"] for fault in read(plant, "/faults")["faults"]})
-    running.kill()
-    running.finish()
-    done = iace(*governing(plant, "--ticks", 20))
-    no_traceback(done)
-    assert "left by run 1: fault dissonance ended" in done.err
-    assert done.code == 0, done.err[-3000:]
-    assert read(plant, "/faults")["faults"] == []
-
-
-def test_leftovers_wait_for_a_run_that_reaches_the_plant(start_iace, iace, plant):
-    """A run that fails to reach any plant does not make the leftovers of an earlier one forgotten."""
-    running = start_iace(*governing(plant, "--scenario", "slow-node", "--ticks", 3000))
-    until(lambda: read(plant, "/faults")["faults"] and "GOVERNING" in (running.cwd / "stderr").read_text())
+def test_leftovers_wait_for_a_run_that_reaches_their_plant(start_iace, iace, small_plant):
+    """After `kill -9` during Phase III's own probe, runs that reach no plant or another one do not forget it."""
+    running = start_iace(*governing(small_plant, "--ticks", 20))
+    until(lambda: "dissonance" in {fault["id"] for fault in read(small_plant, "/faults")["faults"]})
     running.kill()
     running.finish()
     assert iace(*at("http://127.0.0.1:9"), env=IMPATIENT).code == 69
-    elsewhere = iace("run", "--nodes", 10, "--ticks", 1, "--deadline", 0.5)
-    assert f"run 1 may have left something at {plant}" in elsewhere.err
-    done = iace(*at(plant, "--interval", TICK_S, "--ticks", 1, "--deadline", 1))
-    assert "left by run 1: fault slow-1 ended" in done.err
-    assert read(plant, "/faults")["faults"] == []
+    elsewhere = iace("run", "--nodes", 10, "--deadline", 0.001)
+    assert f"run 1 may have left something at {small_plant}" in elsewhere.err
+    done = iace(*governing(small_plant, "--ticks", 20))
+    no_traceback(done)
+    assert "left by run 1: fault dissonance ended" in done.err
+    assert done.code == 0, done.err[-3000:]
+    assert read(small_plant, "/faults")["faults"] == []
 
 
 def test_a_scenario_needs_a_server_that_offers_faults_and_leave_to_use_them(iace, serve_qecs):
@@ -187,23 +182,7 @@ def test_nobody_listening_is_unavailable(iace):
     assert url in done.report["causes"][0]
 
 
-@pytest.mark.parametrize(
-    "vice",
-    [
-        "hangs",
-        "drips_headers",
-        "drips_body",
-        "endless_body",
-        "truncated_body",
-        "huge_length",
-        "garbage",
-        "wrong_shape",
-        "deep_nesting",
-        "not_http",
-        "server_errors",
-        "redirects",
-    ],
-)
+@pytest.mark.parametrize("vice", ["hangs", "drips_body", "endless_body", "garbage", "not_http", "server_errors"])
 def test_a_server_that_gives_no_answer_is_unavailable(iace, start_fake_qecs, vice):
     """A server that hangs, drips, floods or talks nonsense ends in 69 by the total deadline."""
     done = iace(*at(start_fake_qecs(vice).url), env=IMPATIENT)
@@ -255,16 +234,7 @@ def test_a_v15_server_without_probes_is_inconclusive(iace, start_fake_qecs):
     assert ("POST", "/ledger/commit") not in server.requests
 
 
-@pytest.mark.parametrize(
-    ("vice", "check"),
-    [
-        ("approves_everything", "overdraft"),
-        ("approves_overdrafts", "overdraft"),
-        ("approves_malformed", "malformed"),
-        ("approves_conflicts", "conflict"),
-        ("executes_replays", "replay"),
-    ],
-)
+@pytest.mark.parametrize(("vice", "check"), [("approves_everything", "overdraft"), ("executes_replays", "replay")])
 def test_a_v15_server_that_answers_commits_wrongly_fails_phase_ii(iace, start_fake_qecs, vice, check):
     """A ledger that approves what it must not ends in 20, by the probe that asked."""
     done = iace(*at(start_fake_qecs(vice).url, *V15, "--allow-probes"))
@@ -302,7 +272,7 @@ def test_a_v15_server_that_takes_no_transaction_is_inconclusive(iace, start_fake
 
 def test_our_own_server_reduced_to_v15_passes(iace, serve_qecs):
     """Behind a gateway that lets only the three routes of v1.5 through, our own server ends in 0 with probes."""
-    upstream = serve_qecs("--interval", 0.02)
+    upstream = serve_qecs("--nodes", 10, "--interval", 0.01)
     with ExitStack() as stack:
         url = stack.enter_context(Gateway(upstream))
         done = iace(*at(url, *V15, "--allow-probes"))

@@ -95,7 +95,7 @@ def hasty(**options):
     return Stage(NODES, CLUSTERS, policy=HASTY, healing=HASTY_HEALING, **options)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(tick, min_size=3, max_size=15), st.sampled_from(["governing", "phase_iv", "probe", "daemon breach"]))
 def test_replaying_any_story_gives_the_live_state(steps, setting):
     """Whatever happens, no step breaks an invariant, and the events rebuild the live state byte for byte.
@@ -122,7 +122,7 @@ def test_replaying_any_story_gives_the_live_state(steps, setting):
     assert rebuilt(stage.events).snapshot() == stage.governor.snapshot()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(tick, min_size=3, max_size=10))
 def test_the_same_story_gives_the_same_bytes(steps):
     """Two governors that are told the same write the same journal."""
@@ -134,7 +134,7 @@ def test_the_same_story_gives_the_same_bytes(steps):
     assert journals[0] == journals[1]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(tick, min_size=3, max_size=10))
 def test_every_intent_resolves_once_faults_stop(steps):
     """When plant and evidence are well again, nothing stays in flight and no trial stays open."""

@@ -866,6 +866,19 @@ def test_a_phase_that_passes_in_safe_mode_leads_to_governing():
     assert stage.phase is Phase.GOVERNING
 
 
+def test_phase_iii_may_pass_while_an_action_is_in_flight():
+    """An isolation that outlasts its phase is verified in the daemon."""
+    stage = probing()
+    stage.make_bad("n4")
+    stage.tick(3)
+    stage.tell(ProbeEnded("dissonance"))
+    stage.end_phase(Phase.PHASE_III)
+    assert stage.phase is Phase.ISOLATING
+    stage.tick()
+    assert stage.kinds()[-2:] == [E.ISOLATION_VERIFIED, E.ACTIONS_SETTLED]
+    assert stage.phase is Phase.GOVERNING
+
+
 def test_a_long_probe_renews_its_isolation():
     """In Phase III a time limit is renewed like in the daemon."""
     stage = isolated(probing(QUICK), "n4")

@@ -40,6 +40,15 @@ def test_a_phase_that_passes_in_safe_mode_moves_the_return():
     assert machine.phase is Phase.GOVERNING
 
 
+def test_a_phase_that_passes_during_its_isolation_moves_the_return():
+    """Phase III may pass while an action is in flight: what comes after it is GOVERNING."""
+    machine = moved(E.ISOLATION_INTENDED, E.PHASE_PASSED, phase=Phase.PHASE_III)
+    assert machine.phase is Phase.ISOLATING
+    assert machine.fire(E.PHASE_PASSED) is not None
+    assert machine.fire(E.ACTIONS_SETTLED) is None
+    assert machine.phase is Phase.GOVERNING
+
+
 def test_refusals_explain_themselves():
     """An unknown pair is named as such, a guarded one with the guards that said no."""
     machine = PhaseMachine(daemon=False)

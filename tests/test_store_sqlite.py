@@ -232,8 +232,8 @@ def test_sqlite_refuses_a_newer_schema(tmp_path):
     path = tmp_path / "t.sqlite"
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(StoreFailedError, match="has schema 2, written by a newer version; this one knows 1"):
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(StoreFailedError, match="has schema 3, written by a newer version; this one knows 2"):
         SqliteStore(path)
 
 

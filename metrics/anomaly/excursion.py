@@ -1,7 +1,7 @@
 """Since when is a series out of its limits, and is this an incident or a new level?
 
-An excursion begins with the first clear evidence and ends after more than ten rows without. One that stays on one side for
-``lasting_rows`` is a level shift: the limits are already walking after it, and it will end as the new normal.
+An excursion begins with the first clear evidence and ends after more than ten rows without. One that stays on one side
+for ``lasting_rows`` is a level shift: the limits are already walking after it, and it will end as the new normal.
 
 Assumptions: a level shift is one-sided; an incident ends or swings back within ``lasting_rows``.
 Leaves out: shifts so small that the limits absorb them sooner; they were news at their onset and nothing after it.

@@ -1,0 +1,1 @@
+"""HARU: forecasts of the KPIs, and identification of the environment for the tuner."""

@@ -1,0 +1,58 @@
+"""What load is offered, what does synchronisation cost, and how much work is invalid?
+
+The price κ is what is left of I_eff after all else is accounted for. The flows are smoothed exactly as the plant
+smooths its I_eff, so that the remainder is exact and not only right in the mean. Where the plant's own limiter binds,
+κ comes out too low, by as much as the limiter holds back. Source: docs/model.md sections 1 and 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from metrics.haru.plant_model import EFFORT_LAMBDA1, EFFORT_LAMBDA2, RETRY_COST
+from metrics.observation import Observation
+from metrics.smoothing import Ewma
+
+SMOOTHING_TICKS = 15.0
+COUNTED = ("arrivals", "commits", "retries", "shed", "invalid")
+
+
+class Costs:
+    """Smoothed flows of one plant.
+
+    Attributes:
+        load: transactions offered per active node and second; NaN before the first observation.
+        price: κ; 1 while it is unknown.
+        invalid: invalid transactions per commit.
+    """
+
+    def __init__(self) -> None:
+        self._flows = {name: Ewma(SMOOTHING_TICKS) for name in COUNTED}
+        self._nodes = Ewma(SMOOTHING_TICKS)
+        self._effort = Ewma(SMOOTHING_TICKS)
+        self.load = math.nan
+        self.price = 1.0
+        self.invalid = 0.0
+
+    def update(self, observation: Observation, gap_ticks: int) -> None:
+        """Take in one observation with signals and parameters."""
+        signals, parameters = observation.signals, observation.parameters
+        if signals is None or parameters is None:
+            return
+        nodes = float(np.count_nonzero(signals.active))
+        effort = EFFORT_LAMBDA1 * parameters.lambda1 + EFFORT_LAMBDA2 * parameters.lambda2
+        self._nodes.update(nodes, gap_ticks)
+        self._effort.update(nodes * effort, gap_ticks)
+        flow = {
+            name: average.update(float(np.nansum(getattr(signals, name), where=signals.active)), gap_ticks)
+            for name, average in self._flows.items()
+        }
+        commits = max(flow["commits"], 1e-9)
+        self.load = flow["arrivals"] / max(self._nodes.value, 1.0)
+        self.invalid = flow["invalid"] / commits
+        wasted = RETRY_COST * flow["retries"] + flow["shed"] + flow["invalid"]
+        spent = observation.kpis.get("action_cost", math.nan) * commits - wasted
+        if spent > 0.0:
+            self.price = spent / self._effort.value
