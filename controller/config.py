@@ -34,7 +34,7 @@ ENV_IGNORED_PREFIX = "IACE_TEST_"
 FILE_BYTES_MAX = 1_000_000  # no configuration of ours is that long, and a mistaken path should not fill the memory
 
 # What is known to change no decision: two runs that differ only here must decide alike.
-_WITHOUT_INFLUENCE = frozenset({"log", "store", "plant.url", "plant.token_file"})
+_WITHOUT_INFLUENCE = frozenset({"log", "store", "prometheus", "plant.url", "plant.token_file"})
 _SHOWN_CHARACTERS = 60
 _NEVER_SHOWN = frozenset({"plant.url", "plant.token_file"})  # a token that was put there by mistake must not be printed
 

@@ -226,9 +226,18 @@ class _Run:
             deadline_s=config.plant.deadline_s,
         )
         session = Session(
-            config, plant, info, self._loop, record, self._store, self._writer, self._console, self._job.dry_run, name
+            config,
+            plant,
+            info,
+            self._loop,
+            record,
+            self._store,
+            self._writer,
+            self._console,
+            self._job.dry_run,
+            name,
+            recovering=self._clear_up(plant, info, epoch, name),
         )
-        self._clear_up(plant, info, epoch, name)
         self._start(session, epoch)
         return session
 
@@ -244,8 +253,9 @@ class _Run:
                 [f"{scenario.name} injects faults into {info.name}: allow it with --allow-fault-injection"],
             )
 
-    def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int, name: str) -> None:
-        """Undo what earlier runs left at this plant; what they left at others waits for a run that governs those."""
+    def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int, name: str) -> bool:
+        """Undo what earlier runs left at this plant, if anything; what is left at others waits for a run on those."""
+        cleared = False
         for left in self._left:
             if left.plant != info.name:
                 self._console.say(f"run {left.number} may have left something at {left.plant}: govern that to clear up")
@@ -255,6 +265,8 @@ class _Run:
                 self._console.say(f"left by run {left.number}: {text}")
             if after.settled:
                 rundir.settle(self._job.data_dir, left.number)
+            cleared = True
+        return cleared
 
     def _start(self, session: Session, epoch: int) -> None:
         facts = {

@@ -6,7 +6,7 @@ not know who drives the loop: the virtual clock as fast as it can, or the schedu
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ class Session:
         console: who is told about progress.
         dry_run: assess and report, act on nothing.
         run_id: names this run's traces at the plant.
+        recovering: True where something that an earlier run had left at the plant has just been undone.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Session:
     console: RunConsole
     dry_run: bool
     run_id: str
+    recovering: bool = False
 
     def offers(self, capability: Capability) -> bool:
         """Whether the plant has a capability."""
@@ -83,14 +85,46 @@ def ticks(count: int) -> Ticking[list[Seen]]:
     return seen
 
 
-def caught_up(session: Session) -> Ticking[None]:
-    """Wait until what the loop sees is what is: a real plant has gone on while a check kept the loop busy.
+class Freshness:
+    """Whether the loop has caught up with a real plant, which goes on while a check or a slow machine holds it up.
 
-    Where two looks in a row brought one tick each, nothing is left behind; a machine too slow for that must do without.
+    Where two looks in a row brought one tick each, nothing is left behind. A machine too slow for that must do without
+    after a while; a virtual plant waits, so it is always fresh.
     """
-    single = 0
-    for _ in range(CATCH_UP_TICKS if session.info.real_time else 0):
+
+    def __init__(self, session: Session) -> None:
+        self._loop = session.loop
+        self._single_looks = 0
+        self._patience_ticks = CATCH_UP_TICKS if session.info.real_time else 0
+
+    @property
+    def reached(self) -> bool:
+        """True from the moment on at which the loop had caught up since this was made."""
+        return self._single_looks > 1 or self._patience_ticks <= 0
+
+    def after_tick(self) -> None:
+        """Take note of one more tick."""
+        if not self.reached:
+            self._single_looks = self._single_looks + 1 if self._loop.backlog == 0 else 0
+            self._patience_ticks -= 1
+
+
+def until(session: Session, reached: Callable[[], bool], ticks_max: int) -> Ticking[int | None]:
+    """Wait until `reached` says yes; after how many ticks, or None if it did not within `ticks_max` fresh ones."""
+    freshness, waited, fresh = Freshness(session), 0, 0
+    while not reached():
+        if fresh >= ticks_max:
+            return None
         yield
-        single = single + 1 if session.loop.backlog == 0 else 0
-        if single > 1:
-            return
+        waited += 1
+        freshness.after_tick()
+        fresh += freshness.reached
+    return waited
+
+
+def caught_up(session: Session) -> Ticking[None]:
+    """Wait until what the loop sees is what is."""
+    freshness = Freshness(session)
+    while not freshness.reached:
+        yield
+        freshness.after_tick()

@@ -356,7 +356,7 @@ class StoreSettings(Section):
     rollup_minute_retention_s: float = Field(
         default=7_776_000.0,
         gt=0,
-        description="Plant time for which a row for each minute is kept; 90 days, at a 40th of the room.",
+        description="Plant time for which a row for each minute is kept; 90 days.",
         json_schema_extra={"unit": "s"},
     )
     rollup_hour_retention_s: float = Field(

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.process
 TICK_S = 0.04
 ALLOWED = ("--allow-probes", "--allow-fault-injection")
 V15 = ("--interval", 0.01, "--ticks", 20)
+PATIENT = {"IACE_ISOLATION__VERIFY_S": "120", "IACE_HEALING__VERIFY_S": "120"}  # ten ticks are a blink here
 IMPATIENT = {"IACE_PLANT__UNAVAILABLE_S": "1", "IACE_PLANT__DEADLINE_S": "0.5", "IACE_PLANT__CONNECT_S": "1"}
 
 
@@ -68,8 +69,8 @@ def plant(serve_qecs):
 
 @pytest.fixture
 def small_plant(serve_qecs):
-    """The same with 10 nodes."""
-    return serve_qecs("--nodes", 10, "--interval", TICK_S, "--allow-faults")
+    """The same with 20 nodes."""
+    return serve_qecs("--nodes", 20, "--interval", TICK_S, "--allow-faults")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def small_plant(serve_qecs):
 )
 def test_a_server_gets_the_verdict_of_the_embedded_plant(iace, plant, scenario, ticks, code):
     """The same scenario on a server in another process ends in the same exit code, for the same reason."""
-    done = iace(*governing(plant, "--scenario", scenario, "--ticks", ticks))
+    done = iace(*governing(plant, "--scenario", scenario, "--ticks", ticks), env=PATIENT)
     no_traceback(done)
     assert done.code == code, done.err[-3000:]
     governed = [isolation for isolation in done.report["isolations"] if isolation["probe"] is None]
@@ -105,10 +106,10 @@ def test_a_server_gets_the_verdict_of_the_embedded_plant(iace, plant, scenario, 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_in_order_and_leaves_the_plant_as_it_is(start_iace, iace, small_plant, number, code):
     """A signal in the middle of a scenario ends the run in order; what it left is cleared up by the next run."""
-    running = start_iace(*governing(small_plant, "--scenario", "detuned-node", "--ticks", 3000))
+    running = start_iace(*governing(small_plant, "--scenario", "detuned-node", "--ticks", 3000), env=PATIENT)
     until(lambda: read(small_plant, "/faults")["faults"] and "GOVERNING" in (running.cwd / "stderr").read_text())
     running.send_signal(number)
-    done = running.finish(timeout=20)
+    done = running.finish()
     no_traceback(done)
     assert done.code == code
     assert [phase["verdict"] for phase in done.report["phases"]] == ["passed"] * 3
@@ -124,7 +125,7 @@ def test_a_signal_stops_in_order_and_leaves_the_plant_as_it_is(start_iace, iace,
 
 def test_a_killed_run_is_cleared_up_after(start_iace, iace, small_plant):
     """After `kill -9` the next run ends the leftover fault, knows the leftover isolation, and ends in its own code."""
-    running = start_iace(*governing(small_plant, "--scenario", "byzantine-node", "--ticks", 3000))
+    running = start_iace(*governing(small_plant, "--scenario", "byzantine-node", "--ticks", 3000), env=PATIENT)
     until(lambda: "GOVERNING" in (running.cwd / "stderr").read_text())
     until(lambda: read(small_plant, "/isolations")["isolations"])
     (left,) = read(small_plant, "/isolations")["isolations"]
@@ -133,7 +134,7 @@ def test_a_killed_run_is_cleared_up_after(start_iace, iace, small_plant):
     assert running.finish().code == -signal.SIGKILL
     assert read(small_plant, "/faults")["faults"] != []
 
-    done = iace(*governing(small_plant, "--ticks", 20))
+    done = iace(*governing(small_plant, "--ticks", 20), env=PATIENT)
     no_traceback(done)
     assert "left by run 1: fault byzantine-1 ended" in done.err
     assert f"left by run 1: {left} is still out, until its time limit" in done.err
@@ -145,14 +146,14 @@ def test_a_killed_run_is_cleared_up_after(start_iace, iace, small_plant):
 
 def test_leftovers_wait_for_a_run_that_reaches_their_plant(start_iace, iace, small_plant):
     """After `kill -9` during Phase III's own probe, runs that reach no plant or another one do not forget it."""
-    running = start_iace(*governing(small_plant, "--ticks", 20))
+    running = start_iace(*governing(small_plant, "--ticks", 20), env=PATIENT)
     until(lambda: "dissonance" in {fault["id"] for fault in read(small_plant, "/faults")["faults"]})
     running.kill()
     running.finish()
     assert iace(*at("http://127.0.0.1:9"), env=IMPATIENT).code == 69
     elsewhere = iace("run", "--nodes", 10, "--deadline", 0.001)
     assert f"run 1 may have left something at {small_plant}" in elsewhere.err
-    done = iace(*governing(small_plant, "--ticks", 20))
+    done = iace(*governing(small_plant, "--ticks", 20), env=PATIENT)
     no_traceback(done)
     assert "left by run 1: fault dissonance ended" in done.err
     assert done.code == 0, done.err[-3000:]

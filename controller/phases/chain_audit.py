@@ -5,6 +5,7 @@ knows the layout that QECS publishes with `GET /ledger/blocks` and nothing of ho
 
 - header hash = SHA-256(0x02 ‖ JSON of the header with sorted keys and no white space);
 - leaf hash = SHA-256(0x00 ‖ leaf), inner node = SHA-256(0x01 ‖ left ‖ right), an odd last node is lifted (RFC 6962);
+- a tick block's tick is a later one, a commit stands in the tick before it;
 - genesis and tick blocks: a leaf for each cluster, little-endian int64; commit blocks: one leaf, the entry's text;
 - a tick's commit pays 1000 and burns 5; a single transaction burns half of its hundredth;
 - emission stays within 0.0103·R·S0 + carry, R = α·max(0, ln(C_30/GT))/φ, and what it leaves over is the next carry.
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 AMOUNT = 1000
 BURN = 5
 EMISSION_RATE = 0.0103
+ALPHA_MAX = 2.0
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 COLUMNS = ("committed", "paid", "received", "emitted", "burned")
 TOLERANCE_TOKENS = 1e-6
@@ -66,13 +68,14 @@ class ChainAudit:
     supply_genesis: int = 0
     _bounds: list[int] = field(default_factory=list)
     _carry: float = 0.0
+    _tick: int = 0
 
     def feed(self, block: Mapping[str, Any]) -> None:
         """Audit one block; a block that cannot even be read is a finding against the chain."""
         height = self.tip[0] + 1
         try:
             self._audit(height, block["header"], str(block["hash"]), block.get("body"))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             self._find(Claim.CHAIN, height, f"cannot be read: {type(error).__name__} {error}")
             self.tip = (height, str(block.get("hash")))
         self.blocks += 1
@@ -88,7 +91,7 @@ class ChainAudit:
         elif header["emission"] != 0:
             self._find(Claim.EMISSION, height, f"a {header['kind']} block mints {header['emission']}")
         self.tip = (height, digest)
-        self.supply = int(header["supply"])
+        self.supply = _whole(header, "supply")
 
     def _chain(self, height: int, header: Mapping[str, Any], digest: str) -> None:
         if header["height"] != height:
@@ -97,18 +100,22 @@ class ChainAudit:
             self._find(Claim.CHAIN, height, "does not follow the block below it")
         if _header_hash(header) != digest:
             self._find(Claim.CHAIN, height, "its header does not give its hash")
-        if (header["kind"] == "genesis") != (height == 0):
-            self._find(Claim.CHAIN, height, f"a {header['kind']} block cannot stand here")
+        kind, tick = header["kind"], _whole(header, "tick")
+        if kind not in (("genesis",) if height == 0 else ("tick", "commit")):
+            self._find(Claim.CHAIN, height, f"a {kind} block cannot stand here")
+        if height and tick < self._tick + (kind == "tick") or kind == "commit" and tick != self._tick:
+            self._find(Claim.CHAIN, height, f"tick {tick} cannot follow tick {self._tick}")
+        self._tick = tick
 
     def _body(self, height: int, header: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         kind = header["kind"]
         if kind == "genesis":
-            self._bounds = [int(bound) for bound in body["cluster_bounds"]]
-            balances = np.array(body["balances"], dtype="<i8")
+            self._bounds = _whole_column(body, "cluster_bounds").tolist()
+            balances = _whole_column(body, "balances", self._bounds[-1])
             leaves = [balances[a:b].tobytes() for a, b in self._spans()]
             self._expect(Claim.SUPPLY, height, "supply", header["supply"], int(balances.sum()))
         elif kind == "tick":
-            flows = {name: np.array(body[name], dtype="<i8") for name in COLUMNS}
+            flows = {name: _whole_column(body, name, self._bounds[-1]) for name in COLUMNS}
             leaves = [b"".join(flows[name][a:b].tobytes() for name in COLUMNS) for a, b in self._spans()]
             self._flows(height, header, flows)
         else:
@@ -128,21 +135,28 @@ class ChainAudit:
             self._find(Claim.SUPPLY, height, f"a node paid other than {AMOUNT} tokens a commit")
 
     def _entry(self, height: int, header: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
-        burned = int(entry["amount"]) // 100 // 2
-        self._expect(Claim.BURN, height, "burn", header["burn"], burned)
-        self._expect(Claim.SUPPLY, height, "credited", entry["credited"], entry["amount"] - burned)
+        amount = _whole(entry, "amount")
+        fee = amount // 100
+        for name, stated in (("burn", header["burn"]), ("burned", entry["burned"])):
+            self._expect(Claim.BURN, height, name, stated, fee // 2)
+        self._expect(Claim.SUPPLY, height, "fee", entry["fee"], fee)
+        self._expect(Claim.SUPPLY, height, "credited", entry["credited"], amount - fee // 2)
 
     def _supply(self, height: int, header: Mapping[str, Any]) -> None:
+        supply, emission, burn = (_whole(header, name) for name in ("supply", "emission", "burn"))
+        if burn < 0:
+            self._find(Claim.BURN, height, f"burns {burn}, which mints")
         if height == 0:
-            self.supply_genesis = int(header["supply"])
-            return
-        self._expect(
-            Claim.SUPPLY, height, "supply", header["supply"], self.supply + header["emission"] - header["burn"]
-        )
+            self.supply_genesis = supply
+        else:
+            self._expect(Claim.SUPPLY, height, "supply", supply, self.supply + emission - burn)
 
     def _emission(self, height: int, header: Mapping[str, Any], body: Mapping[str, Any] | None) -> None:
         names = ("coherence_30", "gas_target", "supply_genesis", "alpha", "carry")
         coherence, target, genesis, alpha, carry = (float.fromhex(header[name]) for name in names)
+        if not (0.0 <= coherence <= 1.0 and 0.0 < target <= 1.0 and 0.0 <= alpha <= ALPHA_MAX and math.isfinite(carry)):
+            self._find(Claim.EMISSION, height, "its emission is computed from values that cannot be")
+            return
         rate = alpha * max(0.0, math.log(coherence / target)) / GOLDEN_RATIO if coherence > 0 else 0.0
         wanted = EMISSION_RATE * rate * genesis + carry
         slack = TOLERANCE_TOKENS + TOLERANCE_RELATIVE * abs(wanted)
@@ -167,6 +181,23 @@ class ChainAudit:
     def _find(self, claim: Claim, height: int, text: str) -> None:
         if len(self.findings[claim]) < FINDINGS_MAX:
             self.findings[claim].append(f"block {height}: {text}")
+
+
+def _whole(table: Mapping[str, Any], name: str) -> int:
+    value = table[name]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}, not a whole number")
+    return value
+
+
+def _whole_column(body: Mapping[str, Any], name: str, length: int | None = None) -> NDArray[np.int64]:
+    """A column of `body` as it stands there: whole, none below zero, and as many as there are nodes."""
+    column = body[name]
+    if not all(type(value) is int and value >= 0 for value in column):
+        raise TypeError(f"{name} holds other than whole numbers from zero on")
+    if length is not None and len(column) != length:
+        raise ValueError(f"{name} has {len(column)} entries for {length} nodes")
+    return np.array(column, dtype="<i8")
 
 
 def _header_hash(header: Mapping[str, Any]) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from controller.loop import Seen
-from controller.session import Session, Ticking, caught_up, ticks
+from controller.session import Session, Ticking, caught_up, ticks, until
 from metrics.errors import PlantError
 from metrics.kpi import KpiStatus
 from metrics.observation import Capability, NodeId
@@ -40,7 +40,7 @@ def field(session: Session) -> Ticking[PhaseResult]:
     seen = yield from ticks(WINDOW_TICKS)
     checks = [_stability(session, seen), _distribution(session, seen)]
     checks.append((yield from _gating(session)))
-    yield from _until(lambda: not session.loop.governor.state.intents, RESTORE_TICKS)
+    yield from until(session, lambda: not session.loop.governor.state.intents, RESTORE_TICKS)
     return PhaseResult(Phase.PHASE_III, tuple(checks), started_s, session.loop.now_s)
 
 
@@ -104,7 +104,7 @@ def _gating(session: Session) -> Ticking[CheckResult]:
     except PlantError as error:
         session.loop.tell(ProbeEnded(PROBE, {"error": str(error)}))
         return CheckResult("field.gating", CheckStatus.ERROR, f"the dissonance could not be injected: {error}")
-    isolated_after = yield from _until(lambda: _status(session, node) is NodeStatus.ISOLATED, DETECT_TICKS)
+    isolated_after = yield from until(session, lambda: _status(session, node) is NodeStatus.ISOLATED, DETECT_TICKS)
     undone = yield from _undo(session, node)
     recovered_after = (yield from _until_calm()) if undone else None
     session.loop.tell(ProbeEnded(PROBE, {"isolated_after_ticks": isolated_after, "recovered_after": recovered_after}))
@@ -121,9 +121,14 @@ def _why_not(session: Session) -> str | None:
 
 
 def _target(session: Session) -> NodeId | None:
-    """The last node that takes part and is not on record for anything."""
-    known = session.loop.governor.state.nodes
-    return next((node for node in reversed(session.serving()) if node not in known), None)
+    """The last node that takes part and is not on record for anything, if possible of a cluster that is all there."""
+    topology, serving = session.loop.topology, session.serving()
+    if topology is None:
+        return None
+    cluster_of = dict(zip(topology.nodes, topology.cluster_of.tolist(), strict=True))
+    gaps = {cluster_of[node] for node in set(topology.nodes) - set(serving)}
+    fit = [node for node in reversed(serving) if node not in session.loop.governor.state.nodes]
+    return next((node for node in fit if cluster_of[node] not in gaps), next(iter(fit), None))
 
 
 def _undo(session: Session, node: NodeId) -> Ticking[bool]:
@@ -135,11 +140,11 @@ def _undo(session: Session, node: NodeId) -> Ticking[bool]:
         return False
     # An isolation that is still on its way has to arrive before it can be taken back, and the field's averages have to
     # forget the dissonance, or the node would be isolated again at once.
-    yield from _until(lambda: _status(session, node) is not NodeStatus.ISOLATING, RESTORE_TICKS)
-    yield from _until(lambda: _is_clean(session, node), CLEAN_TICKS)
+    yield from until(session, lambda: _status(session, node) is not NodeStatus.ISOLATING, RESTORE_TICKS)
+    yield from until(session, lambda: _is_clean(session, node), CLEAN_TICKS)
     session.loop.tell(ProbeUndone(PROBE))
-    back = yield from _until(
-        lambda: _status(session, node) not in (NodeStatus.ISOLATING, NodeStatus.ISOLATED), RESTORE_TICKS
+    back = yield from until(
+        session, lambda: _status(session, node) not in (NodeStatus.ISOLATING, NodeStatus.ISOLATED), RESTORE_TICKS
     )
     return back is not None
 
@@ -153,15 +158,6 @@ def _until_calm() -> Ticking[int | None]:
         calm = 0 if statuses & {KpiStatus.WARNING, KpiStatus.CRITICAL} else calm + 1
         if calm >= CALM_TICKS:
             return waited
-    return None
-
-
-def _until(reached: Callable[[], bool], ticks_max: int) -> Ticking[int | None]:
-    """Wait until `reached` says yes; after how many ticks, or None if it did not in time."""
-    for waited in range(ticks_max + 1):
-        if reached():
-            return waited
-        yield
     return None
 
 

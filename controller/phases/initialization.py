@@ -33,10 +33,14 @@ def initialization(session: Session) -> Ticking[PhaseResult]:
 
 
 def _warm_up(session: Session, first: list[Seen]) -> Ticking[list[Seen]]:
-    """Wait until the windows of the judged KPIs have filled, but no longer than configured."""
+    """Wait until the windows of the judged KPIs have filled, but no longer than configured.
+
+    A plant from which something has just been removed is given that time to recover, too.
+    """
     seen: list[Seen] = []
     while len(first) + len(seen) < session.config.schedule.warmup_ticks:
-        if _known((first + seen)[-1]):
+        last = (first + seen)[-1]
+        if _known(last) and not (session.recovering and last.assessment.unhealthy()):
             break
         seen.append((yield))
     return seen

@@ -26,7 +26,7 @@ class DetectorConfig:
 
     clip_deviations: float = 5.0
     """No row teaches more than this many deviations, so that an outlier does not become the norm, but a level shift
-    that lasts does. The one sensitive number: at 3 the score on the development corpus falls by five points."""
+    that lasts does. The one sensitive number: at 3 the score on the development corpus falls by four points."""
 
     scale_floor: float = 0.05
     """Smallest excess that counts, in mean deviations of the series: numerical dust is not news."""

@@ -1,8 +1,7 @@
 """What has not been sent yet, in files, so that an outage and a restart lose nothing: a bounded queue of records.
 
-A record is some bytes that stand for a number of points. Records are appended to segment files, each framed with its
-length, its points and a checksum, and compressed; a segment that has been sent is deleted. How far the oldest segment
-has been sent stands in the file `position`.
+A record is some bytes that stand for a number of points. Records are appended to segment files, framed as `frames.py`
+says; a segment that has been sent is deleted. How far the oldest one has been sent stands in the file `position`.
 
 What survives: after a killed process everything that `append` returned from; after a power cut everything before the
 last `sync`. A frame that was torn, or damaged since, is passed over when it is found. A record may be read again after
@@ -23,27 +22,20 @@ import struct
 import threading
 import zlib
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from metrics.errors import NotPermittedError, StoreFailedError
+from metrics.store.frames import Frame, pack, scan, unpack
 
 _log = logging.getLogger(f"iace.{__name__}")
 
 SEGMENTS = 16  # the bound holds so many
 BYTES_MIN = SEGMENTS * 4096
 
-_MAGIC = b"\xffIac"
-_HEADER = struct.Struct("<4sIII")  # magic, length of the body, points, checksum of what precedes and the body
-_POSITION = struct.Struct("<QQI")  # number of the segment, bytes of it that have been sent, checksum
-_COMPRESSION = 1  # a sixth of the size at 90 MB/s; higher levels gain little and take much longer
-
-
-class _Frame(NamedTuple):
-    offset: int
-    size: int
-    points: int
+_POSITION = struct.Struct("<QQ")  # number of the oldest segment, bytes of it that have been sent; a checksum follows
 
 
 @dataclass(slots=True)
@@ -53,7 +45,7 @@ class _Segment:
     number: int
     path: Path
     size: int = 0
-    frames: deque[_Frame] = field(default_factory=deque)
+    frames: deque[Frame] = field(default_factory=deque)
 
     @property
     def points(self) -> int:
@@ -65,9 +57,9 @@ class Batch:
     """The oldest records, on their way out.
 
     Attributes:
-        records: the bytes, oldest first.
+        records: the bytes, oldest first; none where all that were looked at were damaged.
         points: how many points they stand for.
-        lost: points of records that were found damaged instead; they are gone from the spool.
+        lost: points of records that were found damaged; they are gone from the spool.
     """
 
     records: tuple[bytes, ...]
@@ -77,6 +69,9 @@ class Batch:
 
 class Spool:
     """A spool in `directory`, which is created where it is missing and resumed where it is not.
+
+    Every method raises `StoreFailedError` when the disk fails or the spool is closed, and `NotPermittedError` when the
+    operating system forbids it.
 
     Args:
         directory: for the spool alone.
@@ -96,17 +91,17 @@ class Spool:
         self._lock = threading.Lock()
         self._segments: deque[_Segment] = deque()
         self._tail: int | None = None  # descriptor of the newest segment, the only one that grows
+        self._created = False  # whether a segment was created since the directory was last synced
         self._sending: tuple[_Segment, int] | None = None  # where the batch on its way comes from, and its records
-        self._position = -1
+        self._position: int | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._position = os.open(directory / "position", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._position, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._resume()
+            self._next = self._resume(self._position)
         except OSError as error:
             self.close()
             raise self._explained(error) from error
-        self._next = self._segments[-1].number + 1 if self._segments else self._read_position()[0] + 1
 
     @property
     def points(self) -> int:
@@ -121,112 +116,100 @@ class Spool:
             return sum(segment.size for segment in self._segments)
 
     def append(self, record: bytes, points: int) -> int:
-        """Append a record; how many of the oldest points had to go for it, itself included where it is too large.
+        """Append a record; how many of the oldest points had to go for it.
 
-        Raises:
-            StoreFailedError: the disk failed or is full; the record is not in the spool.
-            NotPermittedError: the operating system forbids it.
+        A record that would not even fit into a segment goes itself. After an error it is not in the spool.
         """
-        body = zlib.compress(record, _COMPRESSION)
-        head = _HEADER.pack(_MAGIC, len(body), points, 0)
-        frame = _HEADER.pack(_MAGIC, len(body), points, zlib.crc32(body, zlib.crc32(head))) + body
-        with self._lock:
+        frame = pack(record, points)
+        with self._using():
             if len(frame) > self._bytes_max // SEGMENTS:
                 return points
-            try:
-                dropped = self._make_room(len(frame))
-                self._write(frame, points)
-            except OSError as error:
-                raise self._explained(error) from error
+            dropped = self._make_room(len(frame))
+            self._write(frame, points)
         return dropped
 
     def sync(self) -> None:
-        """Bring what was appended to the disk itself.
-
-        Raises:
-            StoreFailedError: the disk failed.
-            NotPermittedError: the operating system forbids it.
-        """
-        with self._lock:
-            if self._tail is None:
-                return
-            try:
+        """Bring what was appended to the disk itself."""
+        with self._using():
+            if self._tail is not None:
                 os.fdatasync(self._tail)
-            except OSError as error:
-                raise self._explained(error) from error
+            if self._created:
+                directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(directory)
+                finally:
+                    os.close(directory)
+                self._created = False
 
     def peek(self, points_max: int) -> Batch | None:
         """The oldest records, up to so many points but at least one record; None when nothing is left.
 
-        They stay until `commit`. Without it the next `peek` gives them again.
-
-        Raises:
-            StoreFailedError: the disk failed.
-            NotPermittedError: the operating system forbids it.
+        They stay until `commit`, and are safe from being dropped until `commit` or `release`.
         """
-        with self._lock:
-            try:
-                return self._peek(points_max)
-            except OSError as error:
-                raise self._explained(error) from error
+        with self._using():
+            self._sending = None
+            lost = 0
+            while self._segments:
+                segment = self._segments[0]
+                records, points, damaged = _read(segment, points_max)
+                lost += damaged
+                if records:
+                    self._sending = segment, len(records)
+                    return Batch(tuple(records), points, lost)
+                self._forget_sent(segment)
+            return Batch((), 0, lost) if lost else None
 
     def commit(self) -> None:
-        """Forget the records of the last `peek`.
-
-        Raises:
-            StoreFailedError: the disk failed; the records are forgotten until the next start only.
-            NotPermittedError: likewise, for want of permission.
-        """
-        with self._lock:
-            if self._sending is None:
-                return
-            (segment, records), self._sending = self._sending, None
-            for _ in range(records):
-                segment.frames.popleft()
-            try:
+        """Forget the records of the last `peek`: they were sent. After an error they may be sent again at a restart."""
+        with self._using():
+            if self._sending is not None:
+                (segment, records), self._sending = self._sending, None
+                for _ in range(records):
+                    segment.frames.popleft()
                 self._forget_sent(segment)
-            except OSError as error:
-                raise self._explained(error) from error
+
+    def release(self) -> None:
+        """Keep the records of the last `peek`: they were not sent."""
+        with self._lock:
+            self._sending = None
 
     def close(self) -> None:
         """Sync and let go of the files; closing twice is fine."""
         with self._lock:
-            tail, self._tail = self._tail, None
-            position, self._position = self._position, -1
-        if tail is not None:
-            os.fdatasync(tail)
-            os.close(tail)
-        if position >= 0:
-            os.close(position)
+            position, self._position = self._position, None
+            try:
+                self._seal()
+            except OSError as error:
+                raise self._explained(error) from error
+            finally:
+                if position is not None:
+                    os.close(position)
 
-    def _resume(self) -> None:
-        """Find what an earlier process left, without the frames that it had sent."""
-        sent_in, sent = self._read_position()
+    def _resume(self, position: int) -> int:
+        """Find what an earlier process left unsent; the number of the next segment."""
+        sent_in, sent = _read_position(position)
+        number = 0
         for path in sorted(self._directory.glob("*.segment")):
             number = int(path.stem)
-            segment = _Segment(number, path)
-            if number >= sent_in:
-                content = path.read_bytes()
-                segment.size = len(content)
-                segment.frames.extend(_frames(content, sent if number == sent_in else 0, path))
+            content = path.read_bytes() if number >= sent_in else b""
+            offset = sent if number == sent_in else 0
+            segment = _Segment(number, path, len(content), deque(scan(content, offset, str(path))))
             if segment.frames:
                 self._segments.append(segment)
             else:
                 path.unlink()
+        return max(sent_in, number + 1)
 
     def _make_room(self, size: int) -> int:
         """Drop oldest segments until `size` more bytes fit; how many points went with them."""
         dropped = 0
         while sum(segment.size for segment in self._segments) + size > self._bytes_max:
-            sending = self._sending and self._sending[0]
+            sending = self._sending[0] if self._sending else None
             victim = next((segment for segment in self._segments if segment is not sending), None)
             if victim is None:
-                break
-            if victim is self._segments[-1]:
-                self._seal()
-            self._segments.remove(victim)
-            victim.path.unlink()
+                break  # one segment, left by a process with a larger bound, is on its way
             dropped += victim.points
+            self._delete(victim)
         return dropped
 
     def _write(self, frame: bytes, points: int) -> None:
@@ -236,6 +219,7 @@ class Spool:
             self._tail = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._segments.append(_Segment(self._next, path))
             self._next += 1
+            self._created = True
         segment = self._segments[-1]
         try:
             rest = memoryview(frame)
@@ -245,69 +229,48 @@ class Spool:
             os.ftruncate(self._tail, segment.size)
             os.lseek(self._tail, segment.size, os.SEEK_SET)
             raise
-        segment.frames.append(_Frame(segment.size, len(frame), points))
+        segment.frames.append(Frame(segment.size, len(frame), points))
         segment.size += len(frame)
 
     def _seal(self) -> None:
         """The newest segment grows no more."""
         if self._tail is not None:
             tail, self._tail = self._tail, None
-            os.fdatasync(tail)
-            os.close(tail)
-
-    def _peek(self, points_max: int) -> Batch | None:
-        self._sending = None
-        lost = 0
-        while self._segments:
-            segment = self._segments[0]
-            records, points = [], 0
-            descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                while len(records) < len(segment.frames):
-                    frame = segment.frames[len(records)]
-                    if records and points + frame.points > points_max:
-                        break
-                    record = _record(os.pread(descriptor, frame.size, frame.offset))
-                    if record is None:
-                        _log.error("%s: %d points at byte %d are damaged", segment.path, frame.points, frame.offset)
-                        del segment.frames[len(records)]
-                        lost += frame.points
-                        continue
-                    records.append(record)
-                    points += frame.points
+                os.fdatasync(tail)
             finally:
-                os.close(descriptor)
-            if records:
-                self._sending = segment, len(records)
-                return Batch(tuple(records), points, lost)
-            self._forget_sent(segment)
-        return Batch((), 0, lost) if lost else None
+                os.close(tail)
 
     def _forget_sent(self, segment: _Segment) -> None:
-        """Delete `segment` if nothing of it is left, otherwise note how far it has been sent."""
+        """Delete `segment` if nothing of it is left, and note how far has been sent."""
         if segment.frames:
             self._write_position(segment.number, segment.frames[0].offset)
-            return
-        if segment is self._segments[-1]:
-            tail, self._tail = self._tail, None  # it need not be synced any more
-            if tail is not None:
-                os.close(tail)
-        self._segments.remove(segment)
-        segment.path.unlink()
-        self._write_position(segment.number + 1, 0)
+        else:
+            self._delete(segment)
+            self._write_position(segment.number + 1, 0)
 
-    def _read_position(self) -> tuple[int, int]:
-        """Number of the oldest segment and bytes of it that have been sent; zeros where that is not known."""
-        content = os.pread(self._position, _POSITION.size, 0)
-        if len(content) == _POSITION.size:
-            number, offset, checksum = _POSITION.unpack(content)
-            if checksum == zlib.crc32(content[:-4]):
-                return number, offset
-        return 0, 0
+    def _delete(self, segment: _Segment) -> None:
+        if segment is self._segments[-1] and self._tail is not None:
+            tail, self._tail = self._tail, None
+            os.close(tail)
+        self._segments.remove(segment)
+        segment.path.unlink(missing_ok=True)
 
     def _write_position(self, number: int, offset: int) -> None:
-        content = _POSITION.pack(number, offset, 0)
-        os.pwrite(self._position, content[:-4] + zlib.crc32(content[:-4]).to_bytes(4, "little"), 0)
+        assert self._position is not None  # noqa: S101 - the caller is within `_using`
+        content = _POSITION.pack(number, offset)
+        os.pwrite(self._position, content + zlib.crc32(content).to_bytes(4, "little"), 0)
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """The spool for this thread alone, and the operating system's errors as ours, with what to do."""
+        with self._lock:
+            if self._position is None:
+                raise StoreFailedError(f"{self._directory} is closed")
+            try:
+                yield
+            except OSError as error:
+                raise self._explained(error) from error
 
     def _explained(self, error: OSError) -> StoreFailedError | NotPermittedError:
         if isinstance(error, PermissionError):
@@ -317,36 +280,40 @@ class Spool:
         return StoreFailedError(f"{self._directory}: {error.strerror or error}: check the disk, then start again")
 
 
-def _frames(content: bytes, offset: int, path: Path) -> deque[_Frame]:
-    """The whole frames of a segment from `offset` on; what is between them is torn or damaged and passed over."""
-    frames: deque[_Frame] = deque()
-    passed = 0
-    while offset < len(content):
-        header = content[offset : offset + _HEADER.size]
-        if len(header) == _HEADER.size and header[:4] == _MAGIC:
-            _, length, points, _ = _HEADER.unpack(header)
-            size = _HEADER.size + length
-            if _whole(content[offset : offset + size]):
-                frames.append(_Frame(offset, size, points))
-                offset += size
-                continue
-        found = content.find(_MAGIC, offset + 1)
-        following = found if found >= 0 else len(content)
-        passed += following - offset
-        offset = following
-    if passed:
-        _log.warning("%s: %d bytes were torn or damaged and are passed over", path, passed)
-    return frames
+def _read(segment: _Segment, points_max: int) -> tuple[list[bytes], int, int]:
+    """The oldest records of a segment, their points, and the points of damaged ones, which are forgotten."""
+    records: list[bytes] = []
+    points = lost = 0
+    try:
+        descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        lost = segment.points
+        segment.frames.clear()
+        _log.error("%s: somebody deleted it, with %d points", segment.path, lost)
+        return records, points, lost
+    try:
+        while len(records) < len(segment.frames):
+            frame = segment.frames[len(records)]
+            if records and points + frame.points > points_max:
+                break
+            record = unpack(os.pread(descriptor, frame.size, frame.offset))
+            if record is None:
+                _log.error("%s: %d points at byte %d are damaged", segment.path, frame.points, frame.offset)
+                del segment.frames[len(records)]
+                lost += frame.points
+            else:
+                records.append(record)
+                points += frame.points
+    finally:
+        os.close(descriptor)
+    return records, points, lost
 
 
-def _whole(frame: bytes) -> bool:
-    if len(frame) < _HEADER.size:
-        return False
-    magic, length, points, checksum = _HEADER.unpack_from(frame)
-    head = _HEADER.pack(magic, length, points, 0)
-    expected = zlib.crc32(memoryview(frame)[_HEADER.size :], zlib.crc32(head))
-    return magic == _MAGIC and len(frame) == _HEADER.size + length and checksum == expected
-
-
-def _record(frame: bytes) -> bytes | None:
-    return zlib.decompress(memoryview(frame)[_HEADER.size :]) if _whole(frame) else None
+def _read_position(position: int) -> tuple[int, int]:
+    """Number of the oldest segment and bytes of it that have been sent; zeros where that is not known."""
+    content = os.pread(position, _POSITION.size + 4, 0)
+    body, checksum = content[:-4], content[-4:]
+    if len(body) != _POSITION.size or checksum != zlib.crc32(body).to_bytes(4, "little"):
+        return 0, 0
+    number, offset = _POSITION.unpack(body)
+    return number, offset
