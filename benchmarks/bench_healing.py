@@ -1,14 +1,15 @@
 """How fast does the gray-box tuner heal a drifted environment, beside no tuning and a fixed step?
 
 The reference cluster runs 200 ticks in a healthy environment, then the environment steps and stays. A tuner is asked
-once more than half of the last `TRIGGER_TICKS` ticks broke a limit; what it proposes runs as a trial by the rules of
+once more than half of the last 10 (`--trigger`) ticks broke a limit; what it proposes runs as a trial by the rules of
 docs/model.md section 6 (settle 10, measure 40, abort, keep or roll back). All tuners share these rules and seeds.
 
 Printed for each: runs that recovered of those that became unhealthy, median and 90th percentile of the ticks from onset
 to sustained recovery (from then on all limits hold in at least 57 of 60 ticks; a run that never does counts as the
 length of the run), median over runs of the worst C and the worst I_eff, trials, and the mean of J over the run.
 
-    python benchmarks/bench_healing.py [--nodes 5 50 1000] [--seeds 5] [--ticks 500] [--scenario omega ...]
+    python benchmarks/bench_healing.py [--nodes 5 50 1000] [--seeds 5] [--ticks 500] [--trigger 10]
+        [--scenario omega mixed reversal w0 omega_cluster] [--tuner none "fixed step" gray-box]
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from metrics.haru.environment import EnvironmentIdentifier
-from metrics.haru.tuning import outlook, propose, trust_after
+from metrics.haru.tuning import propose, regretted, trust_after
 from metrics.observation import PARAMETER_BOUNDS, SIGNAL_NAMES, NodeSignals, Observation, Parameters, Topology
 from qecs.cluster import Cluster
 from qecs.faults import Fault
@@ -66,15 +67,16 @@ class Plant:
     def observe(self) -> Observation:
         """Live one tick."""
         snapshot = self._cluster.step()
-        signals = {name: np.asarray(snapshot.signals[name], dtype=np.float64) for name in SIGNAL_NAMES}
-        signals["active"] = snapshot.signals["active"]
+        signals: dict[str, Any] = {
+            name: np.asarray(snapshot.signals[name], dtype=np.float64) for name in SIGNAL_NAMES if name != "active"
+        }
         return Observation(
             snapshot.tick,
             snapshot.time_s,
             snapshot.time_s,
             snapshot.kpis,
             self._topology,
-            NodeSignals(**signals),
+            NodeSignals(active=snapshot.signals["active"], **signals),
             self.parameters,
         )
 
@@ -100,8 +102,8 @@ class Tuner(Protocol):
     def closed(self, *, kept: bool) -> None:
         """The trial of the latest proposal is over."""
 
-    def foresees_trouble(self, parameters: Parameters) -> bool:
-        """Whether a limit will be broken, before the KPIs show it."""
+    def regrets(self, previous: Parameters, present: Parameters) -> bool:
+        """Whether a rollback would make things worse, although the trial looks no better than the window before it."""
 
 
 class NoTuning:
@@ -113,13 +115,14 @@ class NoTuning:
     def propose(self, parameters: Parameters) -> Parameters | None:
         """Nothing."""
         del parameters
+        return None
 
     def closed(self, *, kept: bool) -> None:
         """Never happens."""
 
-    def foresees_trouble(self, parameters: Parameters) -> bool:
-        """Foresees nothing."""
-        del parameters
+    def regrets(self, previous: Parameters, present: Parameters) -> bool:
+        """Knows no better than the window before."""
+        del previous, present
         return False
 
 
@@ -174,35 +177,16 @@ class GrayBox:
         """Trust more or less."""
         self._trust = trust_after(self._trust, kept=kept)
 
-    def foresees_trouble(self, parameters: Parameters) -> bool:
-        """Only told by the KPIs."""
-        del parameters
-        return False
-
-
-class ForesightedGrayBox(GrayBox):
-    """The same, asked as soon as the model expects a real limit to be broken for `TRIGGER_TICKS` ticks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._expected = 0
-
-    def foresees_trouble(self, parameters: Parameters) -> bool:
-        """Count ticks in which the model expects a limit to be broken."""
+    def regrets(self, previous: Parameters, present: Parameters) -> bool:
+        """Judge by the environment as it is now."""
         environment = self._identifier.environment()
-        if environment is None:
-            return False
-        expected = outlook(environment, parameters)
-        broken = _broken(expected.coherence, expected.gas, expected.action_cost)
-        self._expected = self._expected + 1 if broken else 0
-        return self._expected >= TRIGGER_TICKS
+        return environment is not None and regretted(environment, previous, present)
 
 
 TUNERS: Mapping[str, type[Tuner]] = {
     "none": NoTuning,
     "fixed step": FixedStep,
     "gray-box": GrayBox,
-    "gray-box, foresighted": ForesightedGrayBox,
 }
 
 
@@ -242,8 +226,8 @@ class Outcome:
 class Trials:
     """The trial rules of docs/model.md section 6, around any tuner."""
 
-    def __init__(self, plant: Plant, tuner: Tuner) -> None:
-        self._plant, self._tuner = plant, tuner
+    def __init__(self, plant: Plant, tuner: Tuner, trigger_ticks: int) -> None:
+        self._plant, self._tuner, self._trigger_ticks = plant, tuner, trigger_ticks
         self._recent: deque[tuple[float, float, float, float]] = deque(maxlen=MEASURE_TICKS)
         self._age = -1
         self._quiet = 0
@@ -254,7 +238,7 @@ class Trials:
     def tick(self, observation: Observation) -> None:
         """Observe, then carry the open trial on or begin one."""
         kpis = observation.kpis
-        self._recent.append(tuple(kpis[name] for name in ("coherence", "gas", "action_cost", "delta_entropy")))  # type: ignore[arg-type] # four of them
+        self._recent.append((kpis["coherence"], kpis["gas"], kpis["action_cost"], kpis["delta_entropy"]))
         self._tuner.observe(observation)
         if self._before is not None:
             self._carry_on(self._before)
@@ -264,10 +248,9 @@ class Trials:
             self._begin()
 
     def _begin(self) -> None:
-        last = list(self._recent)[-TRIGGER_TICKS:]
-        lasting = 2 * sum(_broken(*sample[:3]) for sample in last) > TRIGGER_TICKS
-        foreseen = self._tuner.foresees_trouble(self._plant.parameters)
-        changed = self._tuner.propose(self._plant.parameters) if lasting or foreseen else None
+        last = list(self._recent)[-self._trigger_ticks :]
+        lasting = 2 * sum(_broken(*sample[:3]) for sample in last) > self._trigger_ticks
+        changed = self._tuner.propose(self._plant.parameters) if lasting else None
         if changed is None:
             return
         self._before, self._age = Means.of(list(self._recent)[-BASELINE_TICKS:]), 0
@@ -281,6 +264,7 @@ class Trials:
         worse_c = all(c < min(0.88, before.coherence - 0.02) for c, *_ in last)
         worse_i = all(cost > max(0.10, 1.6 * before.action_cost) for _, _, cost, _ in last)
         if self._age >= SETTLE_TICKS and (worse_c or worse_i):
+            # A tuner that regrets the rollback of an aborted trial ends it all the same, and may propose anew.
             self._close(kept=False)
         elif self._age == SETTLE_TICKS + MEASURE_TICKS:
             after = Means.of(list(self._recent))
@@ -289,6 +273,7 @@ class Trials:
             self._close(kept=less or no_worse)
 
     def _close(self, *, kept: bool) -> None:
+        kept = kept or self._tuner.regrets(self._previous, self._plant.parameters)
         if not kept:
             self._plant.apply(self._previous)
             self._quiet = SETTLE_TICKS
@@ -296,15 +281,15 @@ class Trials:
         self._before = None
 
 
-def run(scenario: Scenario, nodes: int, seed: int, ticks: int, tuner: Tuner) -> Outcome:
+def run(
+    scenario: Scenario, nodes: int, seed: int, ticks: int, tuner: Tuner, trigger_ticks: int = TRIGGER_TICKS
+) -> Outcome:
     """One seed of one scenario under one tuner."""
     plant = Plant(nodes, seed, scenario.start)
-    trials = Trials(plant, NoTuning())
     for _ in range(WARM_UP_TICKS):
-        observation = plant.observe()
-        tuner.observe(observation)
+        tuner.observe(plant.observe())
     plant.step_environment(scenario.channels)
-    trials = Trials(plant, tuner)
+    trials = Trials(plant, tuner, trigger_ticks)
     rows = []
     for _ in range(ticks):
         observation = plant.observe()
@@ -364,6 +349,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="runs of each (a third of them, at least 2, at N = 1000)")
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--ticks", type=int, default=500)
+    parser.add_argument("--trigger", type=int, default=TRIGGER_TICKS, help="ticks that lasting trouble is judged by")
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=["omega", "mixed", "reversal"])
     parser.add_argument("--tuner", nargs="+", choices=TUNERS, default=list(TUNERS))
     chosen = parser.parse_args()
@@ -371,11 +357,13 @@ def main() -> None:
         count = max(2, chosen.seeds // 3) if nodes >= 1000 else chosen.seeds
         for name in chosen.scenario:
             print(f"{name}, N = {nodes}, {count} seeds")
-            print(f"  {'tuner':22s} {'healed':>6s} {'ticks':>9s} {'worst C':>8s} {'worst I':>8s} {'trials':>7s} {'J':>8s}")
+            print(
+                f"  {'tuner':22s} {'healed':>6s} {'ticks':>9s} {'worst C':>8s} {'worst I':>8s} {'trials':>7s} {'J':>8s}"
+            )
             for tuner in chosen.tuner:
                 began = time.process_time()
                 outcomes = [
-                    run(SCENARIOS[name], nodes, chosen.first_seed + seed, chosen.ticks, TUNERS[tuner]())
+                    run(SCENARIOS[name], nodes, chosen.first_seed + seed, chosen.ticks, TUNERS[tuner](), chosen.trigger)
                     for seed in range(count)
                 ]
                 report(tuner, outcomes, chosen.ticks, time.process_time() - began)

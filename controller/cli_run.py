@@ -31,6 +31,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     run.add_argument("--deadline", type=float, metavar="SECONDS", help="wall time after which it is inconclusive")
     run.add_argument("--report", type=Path, default=REPORT_DIR, metavar="DIR", help="where the report goes (reports/)")
+    run.add_argument("--textfile", type=Path, metavar="FILE", help="write the final metrics to FILE (.prom)")
+    run.add_argument("--pushgateway", metavar="URL", help="push the final metrics to a Pushgateway")
     add_data_dir(run)
     run.add_argument("--format", choices=("text", "json"), default="text", help="what goes to standard output")
     run.add_argument("-v", "--verbose", action="count", default=0, help="log more (-vv for everything)")
@@ -88,6 +90,7 @@ def overrides(options: argparse.Namespace) -> dict[str, dict[str, object]]:
 def _run(options: argparse.Namespace) -> int:
     from controller import config as configuration  # noqa: PLC0415 - only what the command needs is imported
     from controller.console import RunConsole  # noqa: PLC0415 - as above
+    from controller.last_scrape import LastScrape  # noqa: PLC0415 - as above
     from controller.logs import set_up  # noqa: PLC0415 - as above
     from controller.run import Job, execute  # noqa: PLC0415 - as above
 
@@ -99,7 +102,9 @@ def _run(options: argparse.Namespace) -> int:
 
         scenario = load_scenario(options.scenario)
     with RunConsole(config.catalogue()) as console:
-        finished = execute(Job(config, scenario, options.data_dir, options.report, options.dry_run), console)
+        last_scrape = LastScrape(options.textfile, options.pushgateway)
+        job = Job(config, scenario, options.data_dir, options.report, options.dry_run, last_scrape)
+        finished = execute(job, console)
     options.code = finished.outcome.code
     if options.format == "json":
         json.dump(finished.document, sys.stdout, indent=2, allow_nan=False)

@@ -7,6 +7,7 @@ longer answers. It checks at ticks only, so whatever is under way at the plant h
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Generic
 
 from controller.clock import Clock
@@ -24,6 +25,7 @@ class Driver(Generic[Result]):
         clock: the machine's clock, also in virtual runs.
         unavailable_s: how long the plant may go without a new tick.
         deadline_s: wall time after which the run is stopped.
+        ticked: told how long each tick took, s.
 
     Attributes:
         result: what the lifecycle returned, if it did.
@@ -32,7 +34,14 @@ class Driver(Generic[Result]):
     """
 
     def __init__(
-        self, loop: Loop, lifecycle: Ticking[Result], clock: Clock, *, unavailable_s: float, deadline_s: float
+        self,
+        loop: Loop,
+        lifecycle: Ticking[Result],
+        clock: Clock,
+        *,
+        unavailable_s: float,
+        deadline_s: float,
+        ticked: Callable[[float], None],
     ) -> None:
         self.result: Result | None = None
         self.error: BaseException | None = None
@@ -43,6 +52,7 @@ class Driver(Generic[Result]):
         self._clock = clock
         self._unavailable_s = unavailable_s
         self._deadline_s = deadline_s
+        self._ticked = ticked
         self._started = False
         self._started_s = clock.monotonic_s()
         self._last_seen_s = self._started_s
@@ -75,9 +85,11 @@ class Driver(Generic[Result]):
         """One tick; never raises, and does nothing once it is over."""
         if self.done:
             return
+        began_s = self._clock.monotonic_s()
         try:
             if not self.stopping:
                 self._advance()
+                self._ticked(self._clock.monotonic_s() - began_s)
         except StopIteration as finished:
             self.result = finished.value
             self._done.set()

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from controller.meter import Meter
 from controller.record import KpiHistory, Recorded, RunRecord
 from metrics.assessment import Assessment
 from metrics.observation import NodeId, Observation
@@ -35,13 +36,16 @@ class Watcher(Protocol):
 
 
 class Publisher:
-    """Feeds the stream, the store behind it, and the watcher."""
+    """Feeds the stream, the store behind it, the counters and the watcher."""
 
-    def __init__(self, telemetry: Telemetry, writer: StoreWriter, watcher: Watcher, record: RunRecord) -> None:
+    def __init__(
+        self, telemetry: Telemetry, writer: StoreWriter, watcher: Watcher, record: RunRecord, meter: Meter
+    ) -> None:
         self._telemetry = telemetry
         self._writer = writer
         self._watcher = watcher
         self._record = record
+        self._meter = meter
 
     def tick(self, observation: Observation, assessment: Assessment, phase: Phase) -> None:
         """Publish one tick."""
@@ -51,6 +55,7 @@ class Publisher:
         points |= _worst_nodes(assessment)
         self._telemetry.publish(Frame(observation.tick, observation.plant_time_s, phase.value, points))
         self._writer.flush_when_due()
+        self._meter.tick(observation, assessment)
         self._record.history.append(assessment, phase)
         self._record.anomalies.extend(assessment.anomalies)
         self._watcher.tick(self._record.history, _isolated(assessment))
@@ -58,6 +63,7 @@ class Publisher:
     def event(self, recorded: Recorded) -> None:
         """Tell of an event that has just become durable."""
         self._record.events.append(recorded)
+        self._meter.event(recorded.event)
         self._watcher.event(recorded.event)
 
 

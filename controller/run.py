@@ -20,12 +20,15 @@ from controller.config import fingerprint
 from controller.console import RunConsole
 from controller.drive import Driver
 from controller.effector import Effector
+from controller.last_scrape import LastScrape
 from controller.loop import Loop
+from controller.meter import Meter
 from controller.phases.field import field as field_security
 from controller.phases.improvement import close_trial, improvement
 from controller.phases.initialization import initialization
 from controller.phases.transactions import transactions
 from controller.plants.factory import make_plant
+from controller.plants.metered import MeteredPlant
 from controller.plants.plant import Plant, PlantInfo
 from controller.plants.scenario import Scenario
 from controller.publisher import Publisher
@@ -33,9 +36,12 @@ from controller.record import RunRecord
 from controller.scenario_faults import ScenarioFaults
 from controller.session import Session, Ticking
 from controller.settings import Config
+from controller.snapshot import Bounds, snapshot
 from metrics.assessment import Assessor
 from metrics.errors import ConfigInvalidError
+from metrics.export_snapshot import ExportSnapshot
 from metrics.observation import Capability, Topology
+from metrics.store.rollups import Retention
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import StoreWriter
 from metrics.telemetry import Telemetry
@@ -62,6 +68,7 @@ class Job:
         data_dir: where the run keeps its journal and telemetry.
         report_dir: where the report goes.
         dry_run: assess and report, act on nothing.
+        last_scrape: where the metrics of the end go.
     """
 
     config: Config
@@ -69,6 +76,7 @@ class Job:
     data_dir: Path
     report_dir: Path
     dry_run: bool
+    last_scrape: LastScrape = field(default_factory=LastScrape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +103,12 @@ def execute(job: Job, console: RunConsole) -> Finished:
     Raises:
         IaceError: before there was a journal to write to; the caller turns it into its exit code.
     """
+    job.last_scrape.require_possible()
     with DirectoryLease(job.data_dir):
         left = rundir.leftovers(job.data_dir)
         number, directory = rundir.make(job.data_dir)
         journal = Journal(directory / rundir.JOURNAL)
-        store = SqliteStore(directory / rundir.TELEMETRY)
+        store = SqliteStore(directory / rundir.TELEMETRY, _retention(job.config))
         try:
             return _Run(job, console, number, journal, store, left).finish()
         finally:
@@ -142,6 +151,8 @@ class _Run:
             catalogue=self._config.catalogue(),
             wall_started=self._clock.wall(),
         )
+        self._meter = Meter(self._record.catalogue)
+        self._plant_clock: Clock = self._clock
         self._loop: Loop | None = None
         self._writer: StoreWriter | None = None
         self._driver: Driver[None] | None = None
@@ -154,7 +165,7 @@ class _Run:
         with _signals(self._stop):
             with _kept(errors):
                 virtual = VirtualClock()
-                plant = make_plant(self._config, virtual)
+                plant = MeteredPlant(make_plant(self._config, virtual), self._meter, self._clock)
                 self._drive(plant, virtual)
             self._conclude(errors)
             if plant is not None:
@@ -175,6 +186,7 @@ class _Run:
         """
         info = plant.connect(self._config.plant.connect_s)
         clock: Clock = self._clock if info.real_time else virtual
+        self._plant_clock = clock
         session = self._session(plant, info, clock)
         driver = Driver(
             session.loop,
@@ -182,12 +194,14 @@ class _Run:
             self._clock,
             unavailable_s=self._config.plant.unavailable_s,
             deadline_s=self._config.schedule.deadline_s,
+            ticked=self._meter.ticks.add,
         )
         self._driver = driver
         if self._signal is not None:
             driver.stop(self._signal)
         if info.real_time:
-            _in_real_time(driver, self._config.schedule.interval_s)
+            interval_s = self._config.schedule.interval_s
+            _in_real_time(driver, self._meter.scheduled(driver.tick, interval_s, self._clock), interval_s)
         else:
             driver.run_to_end()
         if driver.error is not None:
@@ -202,7 +216,7 @@ class _Run:
         name = self._record.run_id if info.real_time else "run"
         self._journal.note("run_name", name)
         telemetry = Telemetry()
-        self._writer = StoreWriter(telemetry, self._store, batch_frames=config.store.flush_ticks)
+        self._writer = StoreWriter(telemetry, self._store, batch_frames=config.store.flush_ticks, tidy=self._store.tidy)
         policy = IsolationPolicy(gravity_critical=config.gravity.critical, **config.isolation.model_dump())
         healing = HealingPolicy(**config.healing.model_dump(exclude={"auto_apply"}))
         self._loop = Loop(
@@ -220,7 +234,7 @@ class _Run:
             ),
             journal=self._journal,
             effector=Effector(plant, clock, run_id=name, epoch=epoch),
-            publisher=Publisher(telemetry, self._writer, self._console, record),
+            publisher=Publisher(telemetry, self._writer, self._console, record, self._meter),
             record=record,
             policy=policy,
             deadline_s=config.plant.deadline_s,
@@ -380,8 +394,16 @@ class _Run:
         record, proposals = self._record, self._record.proposals
         paths: list[Path] = []
         with _kept(errors):
+            self._write_textfile()  # before the report, which is to tell if it fails
+        record.outcome = decide(self._facts(errors))
+        with _kept(errors):
             paths = report.write(record, self._job.report_dir, journal_tip=tip, proposals=proposals)
-        outcome = record.outcome = decide(self._facts(errors))
+        reported, outcome = record.outcome, decide(self._facts(errors))
+        record.outcome = outcome
+        if outcome.code is not reported.code:
+            with _kept(errors):
+                self._write_textfile()
+        self._push()
         document = report.document(record, journal_tip=tip, proposals=proposals)
         self._console.finish(record, paths)
         bugs = crash.bugs(errors)
@@ -389,6 +411,37 @@ class _Run:
             where = crash.write(self._job.report_dir, bugs)
             self._console.say(f"internal error, which is a bug: please report it with {where}")
         return Finished(outcome, document, tuple(paths))
+
+    def _write_textfile(self) -> None:
+        if self._job.last_scrape.textfile is not None:
+            self._job.last_scrape.write(self._snapshot(), self._plant_clock.monotonic_s)
+
+    def _push(self) -> None:
+        if self._job.last_scrape.pushgateway is not None:
+            failure = self._job.last_scrape.push(
+                self._snapshot(), self._plant_clock.monotonic_s, plant=self._record.plant
+            )
+            if failure is not None:
+                self._console.say(f"not pushed: {failure}")
+
+    def _snapshot(self) -> ExportSnapshot:
+        loop, writer = self._loop, self._writer
+        return snapshot(
+            self._meter,
+            self._record,
+            Bounds(self._config.prometheus.node_series_max, self._config.gravity.critical),
+            state=None if loop is None else loop.governor.state,
+            assessment=None if loop is None else loop.assessment,
+            parameters=None if loop is None else loop.parameters,
+            stores={} if writer is None else {"sqlite": writer.accounts()},
+            journal_events=self._journal.tip.seq,
+            leader=True,
+        )
+
+
+def _retention(config: Config) -> Retention:
+    store = config.store
+    return Retention(store.retention_s, store.rollup_minute_retention_s, store.rollup_hour_retention_s)
 
 
 @contextmanager
@@ -400,10 +453,10 @@ def _kept(errors: list[BaseException]) -> Iterator[None]:
         errors.append(error)
 
 
-def _in_real_time(driver: Driver[None], interval_s: float) -> None:
+def _in_real_time(driver: Driver[None], tick: Callable[[], None], interval_s: float) -> None:
     from controller.scheduler import TickScheduler  # noqa: PLC0415 - a virtual run need not wait for its import
 
-    with TickScheduler(driver.tick, interval_s):
+    with TickScheduler(tick, interval_s):
         while not driver.wait(timeout_s=min(interval_s, WAKE_S)) and not driver.stopping:
             pass
     driver.tick()  # after a signal: whatever was under way has ended, and the next scheduled tick may be far

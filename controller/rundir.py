@@ -117,14 +117,3 @@ def _leftover(data_dir: Path, number: int) -> Leftover | None:
         settle(data_dir, number)  # also where a virtual plant died with its run
         return None
     return Leftover(number, state, name, str(started.get("plant", "")))
-
-
-def require_journal(path: Path) -> Journal:
-    """A journal opened for reading.
-
-    Raises:
-        BadDataError: there is none, or it is damaged.
-    """
-    if not path.exists():
-        raise BadDataError(f"no journal at {path}")
-    return Journal(path, read_only=True)

@@ -62,11 +62,12 @@ class AnomalyWatch:
 
     def of_kpis(self, verdicts: Mapping[str, KpiVerdict], scores: DetectorScores, at_s: float) -> Iterator[Anomaly]:
         """KPIs that became strange, and KPIs that became lastingly unhealthy or worse."""
-        for verdict, score, onset in zip(verdicts.values(), scores.score, scores.onset, strict=True):
+        found = zip(verdicts.values(), scores.score, scores.onset, strict=True)
+        for index, (verdict, score, onset) in enumerate(found):
             name = verdict.name
             if onset:
                 severity = "critical" if verdict.status is KpiStatus.CRITICAL else "warning"
-                reason = f"{name} = {verdict.value:.4g} is unusual (score {score:.1f})"
+                reason = f"{name} = {verdict.value:.4g} is unusual: {scores.reason(index)}"
                 yield Anomaly(name, None, float(score), severity, reason, at_s)
             if _RANK[verdict.persistent] > _RANK[self._lasting.get(name, KpiStatus.UNKNOWN)]:
                 limit = self._catalogue[name].limit

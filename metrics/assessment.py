@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.anomalies import Anomaly, AnomalyWatch
+from metrics.anomaly.incidents import IncidentDetector
 from metrics.crosscheck import DISAGREEMENT_MAX, SensorCrossCheck
 from metrics.detector import Detector, DetectorScores
 from metrics.gravity import EVIDENCE_TICKS, GRAVITY_CRITICAL, GRAVITY_UNIT, FieldReading, GravityField
@@ -26,7 +27,6 @@ from metrics.kpi import CATALOGUE, Kpi, KpiStatus
 from metrics.kpi_verdict import KpiVerdict, Persistence
 from metrics.observation import NodeSignals, Observation, Topology
 from metrics.recompute import Recomputation
-from metrics.robust_z import RobustZ
 from metrics.smoothing import gap_weight
 
 __all__ = ["Anomaly", "Assessment", "Assessor", "KpiVerdict"]
@@ -94,7 +94,7 @@ class Assessor:
         g0: float = GRAVITY_UNIT,
         evidence_ticks: int = EVIDENCE_TICKS,
         persistence_ticks: int = PERSISTENCE_TICKS,
-        detector: Callable[[int], Detector] = RobustZ,
+        detector: Callable[[int], Detector] = IncidentDetector,
     ) -> None:
         def start() -> _Run:
             return _Run(

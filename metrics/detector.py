@@ -1,4 +1,4 @@
-"""What every streaming anomaly detector offers, from the robust z-score to the serious ones.
+"""What every streaming anomaly detector offers.
 
 A detector watches K series at once, one value each a tick, and scores how far each is from what it has learnt. It does
 not know limits: whether a value is *allowed* is the catalogue's question, whether it is *strange* is the detector's.
@@ -23,6 +23,10 @@ class DetectorScores(Protocol):
     @property
     def onset(self) -> NDArray[np.bool_]:
         """bool[K]: an anomaly begins with this value; True once for each anomaly."""
+        ...
+
+    def reason(self, index: int, /) -> str:
+        """In what respect and how far the value of series `index` is strange, for people."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The `IaceError` family: what went wrong, named by what the caller should do next.
 
-Every error of the three governing packages descends from `IaceError`, carries its values as attributes and says what was
-expected, what came and what to do. Which exit code an error means is decided in one place, `state/outcome.py`.
+Every error of the three governing packages descends from `IaceError`, carries its values as attributes, and says what
+was expected, what came and what to do. Which exit code an error means is decided in one place, `state/outcome.py`.
 """
 
 from __future__ import annotations

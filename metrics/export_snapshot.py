@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
 
 from metrics.store_writer import StoreAccounts
-
-_NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +84,23 @@ class ExportSnapshot:
     states: tuple[str, ...]
     plant_requests: Durations
     ticks: Durations
-    phase_results: Mapping[str, int] = field(default=_NONE)
-    phase_durations_s: Mapping[str, float] = field(default=_NONE)
-    kpis: Mapping[str, float] = field(default=_NONE)
-    kpi_limits: Mapping[tuple[str, str], float] = field(default=_NONE)
-    scores: Mapping[str, float] = field(default=_NONE)
-    parameters: Mapping[str, float] = field(default=_NONE)
+    phase_results: Mapping[str, int] = field(default_factory=dict)
+    phase_durations_s: Mapping[str, float] = field(default_factory=dict)
+    kpis: Mapping[str, float] = field(default_factory=dict)
+    kpi_limits: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, float] = field(default_factory=dict)
     emission_tokens: float = 0.0
     burned_tokens: float = 0.0
-    transactions: Mapping[str, float] = field(default=_NONE)
-    nodes: Mapping[str, int] = field(default=_NONE)
+    transactions: Mapping[str, float] = field(default_factory=dict)
+    nodes: Mapping[str, int] = field(default_factory=dict)
     node_samples: tuple[NodeSample, ...] = ()
-    isolations: Mapping[str, int] = field(default=_NONE)
+    isolations: Mapping[str, int] = field(default_factory=dict)
     restorations: int = 0
-    blocked: Mapping[str, int] = field(default=_NONE)
-    anomalies: Mapping[tuple[str, str], int] = field(default=_NONE)
-    trials: Mapping[tuple[str, str], int] = field(default=_NONE)
-    proposals: Mapping[str, int] = field(default=_NONE)
+    blocked: Mapping[str, int] = field(default_factory=dict)
+    anomalies: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    trials: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    proposals: Mapping[str, int] = field(default_factory=dict)
     storm: bool = False
     safe_mode: bool = False
     leader: bool = False
@@ -113,8 +109,8 @@ class ExportSnapshot:
     received_s: float | None = None
     observation_age_s: float | None = None
     tick_lag_s: float | None = None
-    ticks_missed: Mapping[str, int] = field(default=_NONE)
-    stores: Mapping[str, StoreAccounts] = field(default=_NONE)
+    ticks_missed: Mapping[str, int] = field(default_factory=dict)
+    stores: Mapping[str, StoreAccounts] = field(default_factory=dict)
     journal_events: int = 0
     exit_code: int | None = None
-    build: Mapping[str, str] = field(default=_NONE)
+    build: Mapping[str, str] = field(default_factory=dict)

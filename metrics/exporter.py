@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
@@ -91,8 +92,14 @@ class Exporter(Collector):
         """A WSGI application that answers scrapes at whatever path it is mounted."""
         method = str(environ["REQUEST_METHOD"])
         if method not in _METHODS:
-            start_response("405 Method Not Allowed", [("Allow", ", ".join(_METHODS)), ("Content-Length", "0")])
-            return []
+            refusal = b"metrics are only read: GET or HEAD\n"
+            headers = [
+                ("Allow", ", ".join(_METHODS)),
+                ("Content-Type", "text/plain"),
+                ("Content-Length", str(len(refusal))),
+            ]
+            start_response("405 Method Not Allowed", headers)
+            return [refusal]
         scrape = self.scrape(str(environ.get("HTTP_ACCEPT", "")))
         start_response("200 OK", [("Content-Type", scrape.content_type), ("Content-Length", str(len(scrape.body)))])
         return [] if method == "HEAD" else [scrape.body]
@@ -106,16 +113,13 @@ class Exporter(Collector):
             NotPermittedError: the operating system forbids it.
             StoreFailedError: its directory is missing, the disk is full or failed.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with _beside(path) as (file, temporary):
                 file.write(self.scrape().body)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise _explained(path, error) from error
 
     def push(self, url: str, grouping: Mapping[str, str], deadline_s: float = PUSH_DEADLINE_S) -> None:
@@ -134,6 +138,8 @@ class Exporter(Collector):
             try:
                 push_to_gateway(url, JOB, present, dict(grouping), timeout=deadline_s)
             except Exception as error:  # noqa: BLE001 - handed over to the thread that waits
+                if isinstance(error, HTTPError):
+                    error.close()
                 failed.append(error)
 
         pushing = threading.Thread(target=attempt, name="iace-push", daemon=True)
@@ -159,6 +165,33 @@ class _Pushed(Collector):
 
     def collect(self) -> Iterator[Metric]:
         return iter(()) if self._snapshot is None else exposition.families(self._snapshot)
+
+
+def require_writable(path: Path) -> None:
+    """Make sure that a file can be written to `path`, without touching what is there.
+
+    Raises:
+        NotPermittedError, StoreFailedError: it cannot, as for `Exporter.write_textfile`.
+    """
+    try:
+        with _beside(path):
+            pass
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A file beside `path` under a name of its own, which is gone afterwards unless it was moved away."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file, temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def gateway_name(url: str) -> str:

@@ -1,7 +1,7 @@
 """What was seen of the plant at one of its ticks: the value that flows through everything else.
 
-An observation is evidence, not truth: a signal may be NaN, a KPI may be missing because its window has not filled, and a
-plant without nodes has no signals at all. Nothing here judges; `assessment.py` does.
+An observation is evidence, not truth: a signal may be NaN, a KPI may be missing because its window has not filled, and
+a plant without nodes has no signals at all. Nothing here judges; `assessment.py` does.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ class Governor:
             told.WindowClosing: self._window_closing,
             told.WindowEnded: self._window_ended,
             told.CorrectionsOpened: self._corrections_opened,
+            told.CorrectionsClosed: self._corrections_closed,
             told.ProposalWritten: self._proposal_written,
             told.InvariantBroken: self._invariant_broken,
             told.Ended: self._ended,
@@ -235,6 +236,10 @@ class Governor:
 
     def _corrections_opened(self, _draft: Draft, _opened: told.CorrectionsOpened) -> None:
         self._corrections = self._settings.auto_apply
+
+    def _corrections_closed(self, draft: Draft, _closed: told.CorrectionsClosed) -> None:
+        self._corrections = False
+        self._trials.roll_back(draft, "Phase IV is over")
 
     def _proposal_written(self, draft: Draft, written: told.ProposalWritten) -> None:
         draft.record(EventKind.PROPOSAL_WRITTEN, id=written.proposal, sha256=written.sha256)

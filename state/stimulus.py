@@ -92,6 +92,11 @@ class CorrectionsOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectionsClosed:
+    """Phase IV starts no further correction; one that is open is rolled back."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProposalWritten:
     """An improvement proposal is on disk."""
 
@@ -125,6 +130,7 @@ Stimulus = (
     | WindowClosing
     | WindowEnded
     | CorrectionsOpened
+    | CorrectionsClosed
     | ProposalWritten
     | InvariantBroken
     | Ended

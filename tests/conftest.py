@@ -347,3 +347,39 @@ def serve_qecs(start_iace, tmp_path):
         return process.stdout.readline().split()[-1]
 
     return serve
+
+
+@pytest.fixture(scope="session")
+def real_servers():
+    """The names in real_servers.py, such as `InfluxServer` and `VictoriaMetrics`."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("real_servers.py"))))
+
+
+@pytest.fixture(scope="session")
+def need_programs(real_servers):
+    """Call it with programs: where one is not installed the test is skipped, or in CI fails, with the packages."""
+
+    def need(*programs):
+        missing = real_servers.missing(*programs)
+        if missing and os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs the Debian packages {missing}: see .ci/packages")
+        if missing:
+            pytest.skip(f"not installed: {missing} (Debian packages)")
+
+    return need
+
+
+@pytest.fixture(scope="session")
+def influx_server(need_programs, real_servers, tmp_path_factory):
+    """A running InfluxDB 1.6 with the v2 write route."""
+    need_programs("influxd", "nginx")
+    with real_servers.InfluxServer(tmp_path_factory.mktemp("influx")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics(need_programs, real_servers, tmp_path_factory):
+    """A running VictoriaMetrics."""
+    need_programs("victoria-metrics")
+    with real_servers.VictoriaMetrics(tmp_path_factory.mktemp("victoria")) as server:
+        yield server

@@ -237,7 +237,7 @@ class VictoriaMetrics(Daemon):
     def export(self, selector: str) -> list[dict]:
         """All series that match, each with `metric`, `values` and `timestamps` in milliseconds."""
         self.flush()
-        return [json.loads(line) for line in self.get("/api/v1/export", **{"match[]": selector}).splitlines()]
+        return [json.loads(line) for line in self.get("/api/v1/export", **{"match[]": selector}).split("\n") if line]
 
 
 def missing(*programs: str) -> str:

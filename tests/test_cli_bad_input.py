@@ -35,7 +35,7 @@ QUICK = ("run", "--nodes", 10, "--ticks", 1, "--deadline", 0.001)  # ends inconc
         (["config", "check", "--nodes", 2], 78, "plant.nodes: "),
         (["run", "--scenario", "bizantine-node"], 65, "byzantine-node"),
         (["run", "--scenario", "nowhere.toml"], 65, "no scenario file 'nowhere.toml'"),
-        (["qecs", "serve", "--nodes", 0], 78, "nodes"),
+        (["qecs", "serve", "--nodes", 0], 78, "at least one node, not 0"),
         (["qecs", "serve", "--nodes", 6, "--clusters", 7], 78, "clusters"),
         (["qecs", "serve", "--interval", 0], 78, "interval"),
         (["journal", "verify"], 65, "start one with iace run"),

@@ -30,6 +30,7 @@ AMOUNT = 1000
 BURN = 5
 EMISSION_RATE = 0.0103
 ALPHA_MAX = 2.0
+ENTRY_MAX = 10**12  # so that no sum over a million nodes and no price can run over 64 bits
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 COLUMNS = ("committed", "paid", "received", "emitted", "burned")
 TOLERANCE_TOKENS = 1e-6
@@ -103,7 +104,7 @@ class ChainAudit:
         kind, tick = header["kind"], _whole(header, "tick")
         if kind not in (("genesis",) if height == 0 else ("tick", "commit")):
             self._find(Claim.CHAIN, height, f"a {kind} block cannot stand here")
-        if height and tick < self._tick + (kind == "tick") or kind == "commit" and tick != self._tick:
+        if (height and tick < self._tick + (kind == "tick")) or (kind == "commit" and tick != self._tick):
             self._find(Claim.CHAIN, height, f"tick {tick} cannot follow tick {self._tick}")
         self._tick = tick
 
@@ -154,7 +155,12 @@ class ChainAudit:
     def _emission(self, height: int, header: Mapping[str, Any], body: Mapping[str, Any] | None) -> None:
         names = ("coherence_30", "gas_target", "supply_genesis", "alpha", "carry")
         coherence, target, genesis, alpha, carry = (float.fromhex(header[name]) for name in names)
-        if not (0.0 <= coherence <= 1.0 and 0.0 < target <= 1.0 and 0.0 <= alpha <= ALPHA_MAX and math.isfinite(carry)):
+        if not (
+            0.0 <= coherence <= 1.0 + TOLERANCE_RELATIVE
+            and 0.0 < target <= 1.0 + TOLERANCE_RELATIVE
+            and 0.0 <= alpha <= ALPHA_MAX
+            and math.isfinite(carry)
+        ):
             self._find(Claim.EMISSION, height, "its emission is computed from values that cannot be")
             return
         rate = alpha * max(0.0, math.log(coherence / target)) / GOLDEN_RATIO if coherence > 0 else 0.0
@@ -193,8 +199,8 @@ def _whole(table: Mapping[str, Any], name: str) -> int:
 def _whole_column(body: Mapping[str, Any], name: str, length: int | None = None) -> NDArray[np.int64]:
     """A column of `body` as it stands there: whole, none below zero, and as many as there are nodes."""
     column = body[name]
-    if not all(type(value) is int and value >= 0 for value in column):
-        raise TypeError(f"{name} holds other than whole numbers from zero on")
+    if not all(type(value) is int and 0 <= value <= ENTRY_MAX for value in column):
+        raise TypeError(f"{name} holds other than whole numbers from 0 to {ENTRY_MAX}")
     if length is not None and len(column) != length:
         raise ValueError(f"{name} has {len(column)} entries for {length} nodes")
     return np.array(column, dtype="<i8")

@@ -9,7 +9,7 @@ from controller.session import Session, Ticking
 from metrics.observation import Capability
 from state.event import EventKind
 from state.phase import Phase
-from state.stimulus import CorrectionsOpened, ProposalWritten, WindowEnded
+from state.stimulus import CorrectionsClosed, CorrectionsOpened, ProposalWritten, WindowEnded
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 CORRECTION_TICKS_MAX = 300
@@ -40,7 +40,9 @@ def _corrections(session: Session, unhealthy: tuple[str, ...]) -> Ticking[CheckR
         exhausted = state.failed_trials >= session.config.healing.trials_max
         if state.phase is not Phase.HEALING and (healthy or exhausted or state.phase is Phase.SAFE_MODE):
             break
-    yield from close_trial(session)
+    session.loop.tell(CorrectionsClosed())
+    while state.trial is not None:
+        yield
     for _ in range(session.config.schedule.persistence_ticks + DELTA_TICKS):
         if not session.loop.unhealthy():
             break

@@ -42,9 +42,17 @@ class Deviation(Persistent):
         error = y - self.mean
         if not rates.complete:
             error *= rates.seen
-        unit = np.maximum(np.sqrt(self.variance), _RELATIVE * np.abs(self.mean) + _TINY)
-        deviation: Floats = error / unit
+        deviation: Floats = error / self._unit()
         rate = rates.at_least(self._rate)
         self.mean += rate * error
         self.variance += rate * (error * error - self.variance)
         return deviation
+
+    def of(self, y: Floats) -> Floats:
+        """Signed deviation of ``y`` from the habit without learning it, ``(series,)``; NaN where ``y`` is."""
+        deviation: Floats = (y - self.mean) / self._unit()
+        return deviation
+
+    def _unit(self) -> Floats:
+        unit: Floats = np.maximum(np.sqrt(self.variance), _RELATIVE * np.abs(self.mean) + _TINY)
+        return unit

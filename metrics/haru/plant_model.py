@@ -214,7 +214,8 @@ class _Levels:
 
 def _held(frequency: Floats | np.float64, pull: Floats) -> Floats:
     """Sine of the offset at which a pull holds a frequency."""
-    return np.clip(frequency / np.maximum(pull, _TINY), -_LOCK_MAX, _LOCK_MAX)
+    sine: Floats = np.clip(frequency / np.maximum(pull, _TINY), -_LOCK_MAX, _LOCK_MAX)
+    return sine
 
 
 def _stationary(noise: Floats, contraction: Floats) -> Floats:
@@ -237,4 +238,5 @@ def _cost(environment: Environment, gains: Gains, success: Floats) -> Floats:
     shed = np.maximum(environment.load - commits, 0.0)
     spent = gains.effort + np.mean(retried + shed, axis=-1)
     served = np.mean(commits, axis=-1)
-    return spent / np.maximum(served, _TINY) + environment.invalid
+    cost: Floats = spent / np.maximum(served, _TINY) + environment.invalid
+    return cost

@@ -50,13 +50,13 @@ class PhaseReading:
         phase = np.where(known, signals.phase, 0.0)
         weight = np.where(known, signals.participation, 0.0)
         size = len(topology.clusters)
-        sums = np.bincount(topology.cluster_of, weight * np.cos(phase), size) + 1j * np.bincount(
-            topology.cluster_of, weight * np.sin(phase), size
-        )
-        counts = np.bincount(topology.cluster_of, known, size)
-        return cls(
-            phase, known, counts, sums / np.maximum(counts, 1.0), complex(sums.sum()) / max(float(counts.sum()), 1.0)
-        )
+        sums = np.empty(size, dtype=np.complex128)
+        sums.real = np.bincount(topology.cluster_of, weight * np.cos(phase), size)
+        sums.imag = np.bincount(topology.cluster_of, weight * np.sin(phase), size)
+        counts = np.bincount(topology.cluster_of, known, size).astype(np.float64)
+        system = complex(sums.sum()) / max(float(counts.sum()), 1.0)
+        sums /= np.maximum(counts, 1.0)
+        return cls(phase, known, counts, sums, system)
 
     @property
     def coherence(self) -> float:

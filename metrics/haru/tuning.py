@@ -133,6 +133,19 @@ def propose(
     return Proposal(changed, present, expected, reason)
 
 
+def regretted(
+    environment: Environment, previous: Parameters, present: Parameters, policy: TuningPolicy = DEFAULT_POLICY
+) -> bool:
+    """Whether going back from `present` to `previous` would make things worse, in the environment as it is *now*.
+
+    A trial is judged against the window before it, and that window is no witness once the environment has moved on. The
+    model is, but only as far as it accounts for what is measured: its errors of late count against it in full.
+    """
+    gain = outlook(environment, previous, policy).objective - outlook(environment, present, policy).objective
+    bias = environment.bias
+    return gain > abs(bias.coherence) + abs(bias.gas) + abs(bias.action_cost) + policy.gain_min * policy.action_cost_max
+
+
 def trust_after(trust: float, *, kept: bool, policy: TuningPolicy = DEFAULT_POLICY) -> float:
     """Trust after a trial: doubled up to 1 where it was kept, halved where it was rolled back."""
     return min(1.0, 2.0 * trust) if kept else max(policy.trust_min, trust / 2.0)

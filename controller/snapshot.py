@@ -1,0 +1,157 @@
+"""What a scrape shows of this controller: one value, built from what the loop knows at the end of a tick.
+
+Everything in it belongs to one observation. Nodes have series of their own only where they matter (the worst by |g| and
+all that the plant holds out), so that a plant of any size costs a bounded scrape.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from types import MappingProxyType
+
+import numpy as np
+
+from controller.meter import Meter
+from controller.record import RunRecord
+from metrics.assessment import Assessment
+from metrics.export_snapshot import ExportSnapshot, NodeSample
+from metrics.observation import Parameters
+from metrics.store_writer import StoreAccounts
+from state.durable import DurableState, NodeStatus
+from state.event import EventKind
+from state.phase import Phase
+from state.verdict import PhaseVerdict
+from state.view import NodeView, view
+
+_RESULTS = {PhaseVerdict.PASSED: 1, PhaseVerdict.FAILED: 0, PhaseVerdict.UNDECIDED: -1}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the nodes' series depend on.
+
+    Attributes:
+        node_series_max: nodes with series of their own, isolated ones apart.
+        gravity_critical: |g| beyond which a node is suspect.
+    """
+
+    node_series_max: int
+    gravity_critical: float
+
+
+def snapshot(
+    meter: Meter,
+    record: RunRecord,
+    bounds: Bounds,
+    *,
+    state: DurableState | None = None,
+    assessment: Assessment | None = None,
+    parameters: Parameters | None = None,
+    stores: Mapping[str, StoreAccounts] = MappingProxyType({}),
+    journal_events: int = 0,
+    leader: bool = False,
+) -> ExportSnapshot:
+    """Everything that a scrape shows.
+
+    Args:
+        meter: what was counted and timed.
+        record: the run so far; its outcome, once it has one, gives the exit code.
+        bounds: what the nodes' series depend on.
+        state: the governor's; None where nothing is governed yet.
+        assessment: of the latest tick, None before the first.
+        parameters: those of the latest tick; None where the plant does not say.
+        stores: accounts of each store's points.
+        journal_events: events in the journal.
+        leader: whether this controller may act.
+    """
+    seen = None if assessment is None else view(assessment)
+    return ExportSnapshot(
+        state=(Phase.IDLE if state is None else state.phase).value,
+        states=tuple(phase.value for phase in Phase),
+        phase_results={result.phase.value: _RESULTS[result.verdict] for result in record.phases},
+        phase_durations_s={result.phase.value: result.ended_s - result.started_s for result in record.phases},
+        kpis={} if assessment is None else {name: verdict.value for name, verdict in assessment.kpis.items()},
+        kpi_limits=_limits(record),
+        scores={} if assessment is None else dict(assessment.scores),
+        parameters={} if parameters is None else parameters.as_dict(),
+        emission_tokens=meter.emission_tokens,
+        burned_tokens=meter.burned_tokens,
+        transactions=dict(meter.transactions),
+        nodes={} if seen is None else _statuses(seen, state, bounds.gravity_critical),
+        node_samples=() if seen is None else _samples(seen, bounds.node_series_max),
+        isolations=dict(meter.isolations),
+        restorations=meter.restorations,
+        blocked=dict(meter.blocked),
+        anomalies=dict(meter.anomalies),
+        trials=dict(meter.trials),
+        proposals={"open": len(record.proposals)},
+        storm=state is not None and state.safe_mode_cause is EventKind.STORM_DETECTED,
+        safe_mode=state is not None and state.safe_mode is not None,
+        leader=leader,
+        epoch=0 if state is None else state.epoch,
+        plant_up=meter.plant_up,
+        received_s=None if assessment is None else assessment.received_s,
+        plant_requests=meter.plant_requests.read(),
+        ticks=meter.ticks.read(),
+        tick_lag_s=meter.tick_lag_s,
+        ticks_missed=dict(meter.ticks_missed),
+        stores=dict(stores),
+        journal_events=journal_events,
+        exit_code=None if record.outcome is None else int(record.outcome.code),
+        build=_build(),
+    )
+
+
+def _limits(record: RunRecord) -> dict[tuple[str, str], float]:
+    limits: dict[tuple[str, str], float] = {}
+    for kpi in record.catalogue.values():
+        if kpi.limit is not None:
+            limits[kpi.name, "healthy"] = kpi.limit.healthy
+            if kpi.limit.critical is not None:
+                limits[kpi.name, "critical"] = kpi.limit.critical
+    return limits
+
+
+def _statuses(seen: NodeView, state: DurableState | None, gravity_critical: float) -> dict[str, int]:
+    """How many nodes stand where: as the controller has it on record, else as this tick shows them."""
+    index = seen.topology.index
+    records = {} if state is None else {name: r for name, r in state.nodes.items() if name in index}
+    recorded = {name: record.status for name, record in records.items() if record.status is not NodeStatus.HEALTHY}
+    others = np.ones(len(seen.topology.nodes), dtype=np.bool_)
+    others[[index[name] for name in recorded]] = False
+    counts: Counter[NodeStatus] = Counter(recorded.values())
+    counts[NodeStatus.ISOLATED] += int(np.count_nonzero(others & ~seen.active))
+    others &= seen.active
+    suspect = int(np.count_nonzero(others & seen.assessed() & (seen.reading.gravity > gravity_critical)))
+    counts[NodeStatus.SUSPECT] = suspect
+    counts[NodeStatus.HEALTHY] = int(np.count_nonzero(others)) - suspect
+    return {status.value: counts[status] for status in NodeStatus}
+
+
+def _samples(seen: NodeView, node_series_max: int) -> tuple[NodeSample, ...]:
+    topology, gravity = seen.topology, seen.reading.gravity
+    isolated = np.flatnonzero(~seen.active)
+    worst = np.arange(len(gravity))
+    if len(worst) > node_series_max:
+        known = np.where(np.isnan(gravity), -1.0, gravity)  # what is not known is no worse than anything
+        worst = np.argpartition(-known, node_series_max)[:node_series_max]
+    chosen = np.union1d(worst, isolated).tolist()
+    return tuple(
+        NodeSample(
+            topology.nodes[i],
+            topology.clusters[topology.cluster_of[i]],
+            float(gravity[i]),
+            not seen.active[i],
+        )
+        for i in chosen
+    )
+
+
+@cache
+def _build() -> Mapping[str, str]:
+    return MappingProxyType({"version": version("iace"), "python": platform.python_version()})
