@@ -9,7 +9,7 @@ Source: docs/backtest.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
@@ -23,6 +23,7 @@ from controller.plants.replay import Replay
 from controller.recording import Recording
 from controller.settings import Config
 from metrics.assessment import Anomaly, Assessment, Assessor
+from metrics.errors import BadDataError
 from metrics.gravity import FieldReading
 from metrics.observation import Topology
 from state.action import Action
@@ -35,12 +36,14 @@ from state.stimulus import Assessed, PhaseEnded, Started, Stimulus
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 SUSPECT_ROWS = 4  # an incident's suspects are ranked by what they showed in its first rows
-INCIDENT_GAP_ROWS = 10
+INCIDENT_GAP_ROWS = 1
 SUSPECTS_TOLD = 5
+ROUNDING = 1e-9  # sums of seconds differ in their last bits
 GAP_STEPS_MAX = 10  # a longer gap in a recording counts as so many of its usual steps
 NOT_APPLIED = (
     "sensor cross-check (needs recorded phases)",
     "gravity of clusters (recordings name none; all nodes count as one cluster)",
+    "outcomes of trials (a recording cannot react; only what would have been tried is told)",
 )
 Outcome = dict[str, object]
 
@@ -55,8 +58,6 @@ _TOLD: Final = frozenset(
         EventKind.STORM_DETECTED,
         EventKind.SAFE_MODE_LEFT,
         EventKind.TRIAL_STARTED,
-        EventKind.TRIAL_ROLLED_BACK,
-        EventKind.TRIAL_KEPT,
     }
 )
 
@@ -111,6 +112,58 @@ def cost_node_s(outcome: Mapping[str, object]) -> float:
     """Node-seconds that bad nodes served plus node-seconds that others were out: less is better."""
     totals = cast("Mapping[str, float]", outcome["totals"])
     return float(totals["exposure_node_s"]) + float(totals["collateral_node_s"])
+
+
+def is_worse(judged: Sequence[Mapping[str, object]]) -> bool:
+    """Whether the second configuration costs more than the first."""
+    return cost_node_s(judged[1]) > cost_node_s(judged[0]) * (1 + ROUNDING)
+
+
+def compared(judged: Sequence[Mapping[str, object]]) -> Outcome:
+    """Two outcomes side by side."""
+    costs = [cost_node_s(outcome) for outcome in judged]
+    verdict = "worse" if is_worse(judged) else "better" if is_worse(judged[::-1]) else "as good"
+    return {
+        "sides": [
+            {"name": outcome["name"], "totals": outcome["totals"], "cost_node_s": cost}
+            for outcome, cost in zip(judged, costs, strict=True)
+        ],
+        "verdict": verdict,
+    }
+
+
+def described(recording: Recording) -> Outcome:
+    """What was recorded, and what of the policy cannot be applied to it."""
+    return {
+        "recording": {
+            "source": recording.source,
+            "ticks": len(recording.times_s),
+            "first_s": float(recording.times_s[0]),
+            "last_s": float(recording.times_s[-1]),
+            "nodes": len(recording.nodes),
+            "metrics": list(recording.metrics),
+            "kpis": sorted(recording.kpis),
+            "evidence": "node metrics" if recording.gravity is None else "recorded gravity",
+            "rows": recording.rows,
+            "bad_rows": len(recording.bad),
+            "bad": [{"line": bad.line, "reason": bad.reason} for bad in recording.bad],
+            "ignored": list(recording.ignored),
+        },
+        "not_applied": list(NOT_APPLIED),
+    }
+
+
+def moment(recording: Recording, evidence: Evidence, at_s: float) -> Outcome:
+    """The suspects at a time of somebody's choice, whether it alarmed or not.
+
+    Raises:
+        BadDataError: it lies outside the recording.
+    """
+    row = int(np.searchsorted(recording.times_s, at_s))
+    if not recording.times_s[0] <= at_s <= recording.times_s[-1]:
+        first_s, last_s = recording.times_s[[0, -1]].tolist()
+        raise BadDataError(f"{at_s:g} s is outside the recording, which goes from {first_s:g} s to {last_s:g} s")
+    return {"at_s": at_s, "suspects": suspects(recording, evidence, row)}
 
 
 def incidents(recording: Recording, evidence: Evidence, critical_g: float) -> list[Outcome]:
@@ -189,9 +242,7 @@ class _Run:
         self._tell(Assessed(seen, observation.parameters))
         return active
 
-    def _with_nodes(
-        self, assessment: Assessment, active: NDArray[np.bool_], topology: Topology | None
-    ) -> Assessment:
+    def _with_nodes(self, assessment: Assessment, active: NDArray[np.bool_], topology: Topology | None) -> Assessment:
         """The assessment of the plant's KPIs, with the recorded nodes."""
         if topology is None:
             return replace(assessment, sensors_doubted=False)

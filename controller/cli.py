@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from controller import cli_history, cli_journal, cli_qecs, cli_run
+from controller import cli_backtest, cli_history, cli_journal, cli_qecs, cli_run
 from metrics.errors import IaceError
 from state.outcome import ExitCode, code_of
 
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_run.add_commands(commands)
     cli_journal.add_commands(commands)
     cli_history.add_commands(commands)
+    cli_backtest.add_commands(commands)
     cli_qecs.add_commands(commands)
     return parser
 

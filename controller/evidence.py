@@ -16,8 +16,10 @@ from __future__ import annotations
 import io
 import json
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,6 @@ from numpy.typing import NDArray
 from controller.files import write_atomically
 from controller.recording import GRAVITY, Recording
 from metrics.anomaly.detector import StreamingDetector
-from metrics.anomaly.persistent import StateMismatchError
 from metrics.anomaly.verdict import NodeVerdict, Reason, strangeness, strength, verdict
 from metrics.errors import BadDataError
 
@@ -61,12 +62,13 @@ class Evidence:
     @property
     def gravity(self) -> Floats:
         """float64[T, N], never negative."""
-        return np.maximum(self.rise, 0.0)
+        gravity: Floats = np.maximum(self.rise, 0.0)
+        return gravity
 
     @property
     def trusted(self) -> NDArray[np.bool_]:
         """bool[T, N]: there is evidence, with enough of it behind."""
-        known = np.isfinite(self.rise)
+        known: NDArray[np.bool_] = np.isfinite(self.rise)
         if self._recording.gravity is not None:
             return known
         trusted: NDArray[np.bool_] = known & (np.cumsum(known, axis=0) > WARM_UP_ROWS)
@@ -129,7 +131,7 @@ class Evidence:
                 self._strength[:done], self.rise[:done] = held["strength"], held["rise"]
                 self._why = json.loads(held["why"].tobytes())
                 self.done = done
-        except (OSError, KeyError, ValueError, StateMismatchError) as error:
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
             raise BadDataError(f"{path} is no checkpoint of this recording: start without --resume") from error
 
     def _identity(self) -> Floats:
@@ -163,7 +165,7 @@ class Evidence:
     def _habit(self, row: int) -> Floats:
         """float64[N], what the strength of each node was like of late; itself before there is any."""
         recent = self._strength[max(0, row - HABIT_ROWS) : row]
-        habit = self._strength[row].copy()
+        habit: Floats = self._strength[row].copy()
         known = np.isfinite(recent).any(axis=0) if len(recent) else np.zeros(len(habit), np.bool_)
         habit[known] = np.nanmedian(recent[:, known], axis=0)
         return habit

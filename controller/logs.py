@@ -5,10 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from typing import TextIO
 
 from controller.settings import LogSettings
 
 _LEVELS = ("warning", "info", "debug")
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to whatever standard error is at the time, so that a redirected one is followed."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # an attribute there, looked up anew here
+        """Standard error now."""
+        return sys.stderr
 
 
 class _JsonLines(logging.Formatter):
@@ -20,13 +33,12 @@ class _JsonLines(logging.Formatter):
 
 def set_up(settings: LogSettings, verbose: int) -> None:
     """Log what the configuration asks for; each -v asks for one level more than warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_JsonLines() if settings.format == "json" else plain)
     level = _LEVELS[min(verbose, len(_LEVELS) - 1)] if verbose else settings.level
     logger = logging.getLogger("iace")
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
-    logger.propagate = False
     # A tick that comes while another one runs is left out, and the loop makes up for it: nothing to warn about.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

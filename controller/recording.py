@@ -22,6 +22,7 @@ from metrics.errors import BadDataError, NotPermittedError
 Floats = NDArray[np.float64]
 
 GRAVITY = "gravity"
+CELLS_MAX = 200_000_000  # 1.6 GB
 SQLITE_HEADER = b"SQLite format 3\x00"
 
 
@@ -89,7 +90,11 @@ def load(path: Path) -> Recording:
 def assemble(
     source: str, cells: Mapping[tuple[str, str], Mapping[float, float]], bad: tuple[BadRow, ...], rows: int
 ) -> Recording:
-    """A recording from series of (node, metric), node "" for what is plant-wide, each a mapping of time to value."""
+    """A recording from series of (node, metric), node "" for what is plant-wide, each a mapping of time to value.
+
+    Raises:
+        BadDataError: it is too large to be held in memory.
+    """
     from metrics.kpi import CATALOGUE  # noqa: PLC0415 - what names mean, needed here alone
     from metrics.observation import PARAMETER_BOUNDS  # noqa: PLC0415 - as above
 
@@ -97,6 +102,11 @@ def assemble(
     index = {at_s: i for i, at_s in enumerate(times.tolist())}
     nodes = tuple(sorted({node for node, _ in cells if node}))
     metrics = tuple(sorted({metric for node, metric in cells if node and metric != GRAVITY}))
+    if times.size * len(nodes) * (1 + len(metrics)) > CELLS_MAX:
+        raise BadDataError(
+            f"{source}: {times.size} times of {len(nodes)} nodes with {len(metrics)} metrics are too many to be held: "
+            "let all nodes share their times, or cut the recording into pieces"
+        )
     values = np.full((times.size, len(nodes), len(metrics)), np.nan)
     gravity = np.full((times.size, len(nodes)), np.nan)
     wide: dict[str, Floats] = {}

@@ -187,9 +187,13 @@ def ledger_blocks(ledger: Ledger, start: int, blocks: Sequence[Block]) -> dict[s
 
 
 def ledger_tips(host: ClusterHost) -> dict[str, Any]:
-    """Return each node's tip as an index into the distinct ones; call under the host's lock."""
+    """Return each node's tip as an index into the distinct ones, and the ledger at the same moment.
+
+    Call under the host's lock.
+    """
     tips = host.cluster.ledger.tips()
     return {
+        "ledger": ledger_summary(host),
         "tips": [{"height": tip.height, "hash": tip.hash} for tip in tips.distinct],
         "nodes": host.cluster.node_ids,
         "tip_of": tips.of_node.tolist(),

@@ -145,6 +145,8 @@ def code_of(error: BaseException) -> ExitCode:
 def decide(facts: Facts) -> Outcome:
     """The outcome that the facts amount to: the cause that comes first in `PRECEDENCE` decides, all are told."""
     causes = sorted(_causes(facts), key=lambda cause: PRECEDENCE.index(cause[0]))
+    if not causes and not any(result.phase is Phase.PHASE_IV for result in facts.phases):
+        return Outcome(ExitCode.INCONCLUSIVE, ("the run did not get as far as Phase IV",))
     if not causes:
         return Outcome(ExitCode.COHERENT_LOCK, ("every phase passed and the KPIs are within limits",))
     return Outcome(causes[0][0], tuple(text for _, text in causes))

@@ -29,7 +29,8 @@ class ReadBack:
     """The actions on nodes that are in flight; when they were answered and first looked for is volatile.
 
     Args:
-        verify_s: plant time for which an action may stay unverified.
+        verify_s: for how long an action may stay unverified, in plant time and by the controller's clock: a fast plant
+            must not outrun us, and what we take in late must not count against it.
     """
 
     def __init__(self, verify_s: float) -> None:
@@ -56,7 +57,8 @@ class ReadBack:
             replied_at = self._replied_at.get(intent.key)
             if replied_at is None or seen.received_s <= replied_at:
                 continue  # seen before the plant can have acted: it says nothing about this action
-            if self._ends(draft, intent, seen.shown_active(intent.node)):
+            waited_s = seen.received_s - replied_at
+            if self._ends(draft, intent, seen.shown_active(intent.node), waited_s):
                 ended.append(intent)
         return ended
 
@@ -72,7 +74,13 @@ class ReadBack:
             draft.record(EventKind.ISOLATION_EXPIRED, node=node, reason="the plant shows it taking part")
         return back
 
-    def _ends(self, draft: Draft, intent: Intent, active: bool | None) -> bool:  # noqa: FBT001 - what the plant shows
+    def _ends(
+        self,
+        draft: Draft,
+        intent: Intent,
+        active: bool | None,  # noqa: FBT001 - what the plant shows
+        waited_s: float,
+    ) -> bool:
         first_look_s = self._first_look_s.setdefault(intent.key, draft.now_s)
         # That a time limit was moved cannot be seen: of a renewal only the plant's own word can be believed.
         believed = intent.kind is not IntentKind.RENEW or intent.reply is Reply.APPLIED
@@ -80,7 +88,7 @@ class ReadBack:
             draft.record(_VERIFIED[intent.kind], key=intent.key, node=intent.node)
             self._forget(intent.key)
             return True
-        if draft.now_s - first_look_s >= self._verify_s:
+        if min(draft.now_s - first_look_s, waited_s) >= self._verify_s:
             self._fail(draft, intent, f"not seen at the plant within {self._verify_s:g} s")
             return True
         return False

@@ -145,7 +145,8 @@ class TrialGovernance:
         first_look_s = self._first_look_s.setdefault(key, draft.now_s)
         if parameters is not None and parameters.as_dict() == wanted:
             return True
-        return False if draft.now_s - first_look_s >= self._policy.verify_s else None
+        waited_s = min(draft.now_s - first_look_s, assessment.received_s - replied_at)
+        return False if waited_s >= self._policy.verify_s else None
 
     def _measure(self, draft: Draft, trial: Trial) -> None:
         self._settled_ticks += 1

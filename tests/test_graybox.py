@@ -231,19 +231,24 @@ def test_ticks_after_a_gap_and_repeated_ticks_are_no_evidence():
 # Tuning.
 
 
-def test_healthy_plant_is_left_alone():
-    """Near the flat optimum of a healthy plant no move is worth a trial."""
-    assert propose(HEALTHY_1000, Parameters(lambda1=0.4, lambda2=0.3), violating=False) is None
+def test_tuning_comes_to_rest():
+    """In an unchanging environment a few moves lead to couplings from which no move is worth a trial."""
+    parameters, moves = Parameters(), 0
+    while (proposal := propose(HEALTHY_1000, parameters, violating=False)) is not None and moves < 10:
+        parameters, moves = proposal.parameters, moves + 1
+    assert 1 <= moves <= 3
+    assert outlook(HEALTHY_1000, parameters).shortfall == 0.0
+    assert proposal is None
 
 
 def test_detuned_nodes_are_answered_by_stronger_coupling():
-    """For spread frequencies the model raises both couplings, foresees the gain, and says so."""
+    """For spread frequencies within clusters the model raises the local coupling, foresees the gain, and says so."""
     proposal = propose(DETUNED, Parameters(), violating=True)
-    assert proposal.parameters.lambda1 > 0.35
-    assert proposal.parameters.lambda2 > 0.45
+    assert proposal.parameters.lambda1 > 0.45
+    assert proposal.parameters.lambda2 >= 0.35
     assert proposal.expected.gas > proposal.present.gas
     assert proposal.expected.objective < 0.985 * proposal.present.objective
-    assert "GAS" in proposal.reason
+    assert "GAS 0.931 -> 0.960" in proposal.reason
 
 
 def test_noise_of_the_coupling_is_answered_by_weaker_coupling():

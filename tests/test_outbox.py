@@ -22,7 +22,7 @@ QUICK = Pace(batch_points=50, linger_s=0.01, memory_points_max=1000, backoff_min
 
 
 class Server:
-    """Takes lines; `away` is raised instead, lines with "bad" are refused."""
+    """Takes lines; `away` is raised instead, lines with "vile" are refused."""
 
     def __init__(self):
         self.away = None
@@ -35,8 +35,8 @@ class Server:
         if self.away is not None:
             raise self.away
         self.batches.append(len(lines))
-        self.taken.extend(line for line in lines if b"bad" not in line)
-        return [Refused(line, "it is bad") for line in lines if b"bad" in line]
+        self.taken.extend(line for line in lines if b"vile" not in line)
+        return [Refused(line, "it is vile") for line in lines if b"vile" in line]
 
 
 @pytest.fixture
@@ -88,12 +88,12 @@ def test_lines_may_contain_anything_but_their_end(open_outbox, server):
 def test_refused_lines_are_counted_and_kept(open_outbox, tmp_path):
     """Lines that the server will not take are rejected, with the reason in the dead letter; the others are written."""
     outbox = open_outbox()
-    outbox.put(["good", "bad 1", "bad 2"])
+    outbox.put(["good", "vile 1", "vile 2"])
     assert outbox.flush(10.0)
     assert outbox.accounts() == StoreAccounts(produced=3, written=1, rejected=2, dropped=0, buffered=0)
     assert [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()] == [
-        {"reason": "it is bad", "line": "bad 1"},
-        {"reason": "it is bad", "line": "bad 2"},
+        {"reason": "it is vile", "line": "vile 1"},
+        {"reason": "it is vile", "line": "vile 2"},
     ]
 
 
@@ -279,17 +279,25 @@ def test_closing_on_a_failing_disk_counts_what_is_lost(open_outbox, monkeypatch,
 
 def test_damage_in_the_spool_is_counted_as_dropped(open_outbox, server, tmp_path):
     """Records that are damaged on disk while they wait are dropped; the rest arrives."""
-    server.away = InfluxAwayError("away")
-    outbox = open_outbox()
+    begun, damaged = threading.Event(), threading.Event()
+
+    def send(lines):
+        if damaged.is_set():
+            return server.send(lines)
+        begun.set()
+        damaged.wait()
+        raise InfluxAwayError("away")
+
+    outbox = open_outbox(send=send)
     outbox.put(["a" * 100])
-    outbox.flush(10.0)
+    assert begun.wait(10.0)
     outbox.put(["b" * 100])
     wait_for(lambda: outbox._spool.points == 2)
     (segment,) = (tmp_path / "spool").glob("*.segment")
     content = bytearray(segment.read_bytes())
     content[20] ^= 1
     segment.write_bytes(content)
-    server.away = None
+    damaged.set()
     wait_for(lambda: outbox.accounts().buffered == 0)
     assert server.taken == [b"b" * 100]
     assert outbox.accounts() == StoreAccounts(produced=2, written=1, rejected=0, dropped=1, buffered=0)
@@ -309,7 +317,7 @@ def test_the_accounts_balance_at_every_instant(open_outbox, server):
     rng = random.Random(2)
     for number in range(400):
         outbox.put(
-            [f"{'bad' if rng.random() < 0.02 else 'good'} {number} {rng.random()}" for _ in range(20)], rejected=1
+            [f"{'vile' if rng.random() < 0.02 else 'good'} {number} {rng.random()}" for _ in range(20)], rejected=1
         )
         if number % 40 == 0:
             server.away = InfluxAwayError("away") if rng.random() < 0.6 else None

@@ -76,10 +76,18 @@ def test_the_earlier_reason_decides_and_both_are_told(first, second):
 
 
 def test_no_reason_is_coherent_lock():
-    """Nothing wrong is 0, with a sentence."""
-    outcome = decide(Facts(phases=(phase(Phase.PHASE_I, CheckStatus.PASSED),)))
+    """Nothing wrong up to the end of Phase IV is 0, with a sentence."""
+    outcome = decide(
+        Facts(phases=(phase(Phase.PHASE_I, CheckStatus.PASSED), phase(Phase.PHASE_IV, CheckStatus.PASSED)))
+    )
     assert (int(outcome.code), outcome.coherent, outcome.status_code) == (0, True, "200_COHERENT_LOCK")
     assert outcome.causes == ("every phase passed and the KPIs are within limits",)
+
+
+@pytest.mark.parametrize("phases", [(), (phase(Phase.PHASE_I, CheckStatus.PASSED),)])
+def test_a_run_that_stopped_short_is_never_coherent(phases):
+    """Without Phase IV there is no verdict, even where nothing is known to be wrong."""
+    assert decide(Facts(phases=phases)).code is ExitCode.INCONCLUSIVE
 
 
 def test_causes_are_sentences_with_their_values():

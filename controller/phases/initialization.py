@@ -35,12 +35,11 @@ def initialization(session: Session) -> Ticking[PhaseResult]:
 def _warm_up(session: Session, first: list[Seen]) -> Ticking[list[Seen]]:
     """Wait until the windows of the judged KPIs have filled, but no longer than configured.
 
-    A plant from which something has just been removed is given that time to recover, too.
+    A plant from which something has just been removed is given all of that time to recover.
     """
     seen: list[Seen] = []
     while len(first) + len(seen) < session.config.schedule.warmup_ticks:
-        last = (first + seen)[-1]
-        if _known(last) and not (session.recovering and last.assessment.unhealthy()):
+        if _known((first + seen)[-1]) and not session.recovering:
             break
         seen.append((yield))
     return seen

@@ -27,7 +27,6 @@ from metrics.observation import Capability, NodeId, Observation, Parameters
 
 _ANSWER_BYTES_A_NODE: Final = 256  # ten signals of up to twenty digits, and the name
 _TICK_S_MAX: Final = 86_400.0
-_LEDGER_LOOKS_MAX: Final = 5
 
 
 class HttpPlant:
@@ -135,19 +134,7 @@ class HttpPlant:
     def ledger(self) -> LedgerState:
         """Tip, supply and each node's tip, all of one moment."""
         self._require(Capability.LEDGER)
-        deadline = self._deadline()
-        before = self._ledger_summary(deadline)
-        for _ in range(_LEDGER_LOOKS_MAX):
-            tips = self._client.get("/ledger/tips", deadline, offers=Capability.LEDGER)
-            after = self._ledger_summary(deadline)
-            # A block between two looks would make every node seem to hold another tip than the ledger.
-            if _tip(after.fields("tip")) == _tip(before.fields("tip")):
-                return _ledger_state(after, tips)
-            before = after
-        raise PlantUnavailableError(
-            f"{self._url}: expected a moment without a new block, but none came in {_LEDGER_LOOKS_MAX} looks; "
-            "look again when the ledger is less busy"
-        )
+        return _ledger_state(self._client.get("/ledger/tips", self._deadline(), offers=Capability.LEDGER))
 
     def blocks(self, start: int, limit: int) -> Sequence[Mapping[str, object]]:
         """Up to `limit` blocks from height `start` on; a server may give fewer, but none only beyond the tip."""
@@ -235,9 +222,6 @@ class HttpPlant:
         self._require(Capability.FAULTS)
         self._client.write("POST", "/faults", body, self._deadline(), offers=None)
 
-    def _ledger_summary(self, deadline: Deadline) -> Fields:
-        return self._client.get("/ledger", deadline, offers=Capability.LEDGER)
-
     def _require(self, capability: Capability) -> None:
         if capability not in self.info.capabilities:
             raise UnsupportedError(capability)
@@ -246,7 +230,9 @@ class HttpPlant:
         return Deadline(self._deadline_s)
 
 
-def _ledger_state(summary: Fields, tips: Fields) -> LedgerState:
+def _ledger_state(tips: Fields) -> LedgerState:
+    # A summary of another moment would make every node seem to hold another tip than the ledger.
+    summary = tips.fields("ledger")
     nodes = tips.texts("nodes", NODES_MAX)
     distinct = [_tip(as_fields(raw, tips.where)) for raw in tips.array("tips", NODES_MAX)]
     return LedgerState(

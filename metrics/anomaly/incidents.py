@@ -28,6 +28,7 @@ END_DEVIATIONS = 3.0
 EVIDENCE_MIN_NATS = 1.0  # from which a row is clearly beyond its limits
 WARM_UP_ROWS = 60
 WITHHELD_ROWS = 60
+DEVIATIONS_MAX = 100.0  # a series that never moved is out by any number; beyond this "how far" says no more than "far"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +36,7 @@ class IncidentScores:
     """What one row scored; implements `metrics.detector.DetectorScores`.
 
     Attributes:
-        score: float64[K], standard deviations from the habit; NaN where the value or the habit is missing.
+        score: float64[K], standard deviations from the habit, at most 100; NaN where the value or the habit is missing.
         onset: bool[K], an incident begins.
         deviation: float64[K], the same as `score`, signed.
         rows: what the streaming detector says of the row.
@@ -50,7 +51,8 @@ class IncidentScores:
         """How far series `index` is out, in which view, by how much, and since when."""
         deviation = float(self.deviation[index])
         side = "above" if deviation > 0 else "below"
-        text = f"{abs(deviation):.1f} standard deviations {side} its habit"
+        far = f"{abs(deviation):.1f}" if abs(deviation) < DEVIATIONS_MAX else f"over {DEVIATIONS_MAX:g}"
+        text = f"{far} standard deviations {side} its habit"
         view, since = int(self.rows.view[index]), float(self.rows.since[index])
         if view != NO_VIEW:
             name = View(view).name.lower().replace("_", " ")
@@ -85,7 +87,7 @@ class IncidentDetector:
         rows = self._detector.update(t, np.where(withheld, np.nan, values))
         # The detector's own deviation is that of a short mean, which still echoes what has just ended.
         echo = withheld | (np.abs(own) < np.abs(rows.deviation))
-        deviation = np.where(echo, own, rows.deviation)
+        deviation = np.clip(np.where(echo, own, rows.deviation), -DEVIATIONS_MAX, DEVIATIONS_MAX)
         known = seen & (self._detector.rows > WARM_UP_ROWS)
         score = np.where(known, np.abs(deviation), np.nan)
         # NaN compares False: an incident neither begins nor ends unseen.

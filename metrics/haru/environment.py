@@ -56,7 +56,7 @@ class EnvironmentIdentifier:
         if topology is None or signals is None or parameters is None:
             return
         last = self._last
-        if last is not None and (observation.tick < last.tick or topology.nodes != last.topology.nodes):
+        if last is not None and (observation.tick < last.tick or not _same(topology, last.topology)):
             self._start()
             last = None
         if last is not None and observation.tick == last.tick:
@@ -116,6 +116,10 @@ class EnvironmentIdentifier:
                 old.action_cost, observation.kpis.get("action_cost", float("nan")) - float(said.action_cost), weight
             ),
         )
+
+
+def _same(one: Topology, other: Topology) -> bool:
+    return one is other or (one.nodes == other.nodes and bool((one.cluster_of == other.cluster_of).all()))
 
 
 def _moved(average: float, value: float, weight: float) -> float:

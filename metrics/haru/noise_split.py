@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 PRIOR = (0.18**2, 0.20**2)  # σ², σm² of the healthy plant
-WANDER = (0.04, 0.20)  # standard deviation of what either changes by in a tick, as a share of its prior
+WANDER = (0.02, 0.10)  # standard deviation of what either changes by in a tick, as a share of its prior
 DOUBT = (0.5, 2.0)  # the same of the prior itself
 ERROR_TICKS = 5.0  # smoothing of the normalised squared error; a step raises it at once
 ERROR_USUAL = 2.0  # up to which it is noise

@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import lru_cache
 from math import isfinite
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -60,7 +59,8 @@ class Encoder:
 
     def __init__(self) -> None:
         self.omitted = 0
-        self._fields: dict[str, dict[str, tuple[FieldType, str, Callable[[FieldValue], str | None]]]] = {}
+        self._fields: dict[str, dict[str, tuple[str, Callable[[FieldValue], str | None]]]] = {}
+        self._keys: dict[tuple[str, ...], str] = {}
 
     def line(
         self, measurement: str, tags: Mapping[str, str], fields: Mapping[str, FieldValue], at_ns: int
@@ -73,24 +73,31 @@ class Encoder:
             ValueError: a name is empty, or "time".
             TypeError: a value is of a type that no field can hold.
         """
-        known = self._fields.setdefault(measurement, {})
+        known = self._fields.get(measurement)
+        if known is None:
+            known = self._fields[measurement] = {}
         written = []
         for name, value in fields.items():
             field = known.get(name)
             if field is None:
                 if value is None:
                     continue
-                kind = field_type(value)
-                field = known[name] = (kind, f"{field_key(name)}=", _RENDER[kind])
-            text = field[2](value)
+                field = known[name] = (f"{field_key(name)}=", _RENDER[field_type(value)])
+            text = field[1](value)
             if text is not None:
-                written.append(field[1] + text)
+                written.append(field[0] + text)
         if not TIME_MIN_NS <= at_ns <= TIME_MAX_NS:
             written.clear()
         self.omitted += len(fields) - len(written)
         if not written:
             return None
-        return f"{_series_key(measurement, tuple(tags.items()))} {','.join(written)} {at_ns}"
+        known_as = (measurement, *tags, *tags.values())  # quicker than any key that nests
+        key = self._keys.get(known_as)
+        if key is None:
+            if len(self._keys) >= _NAMES_REMEMBERED:
+                self._keys.clear()
+            key = self._keys[known_as] = series_key(measurement, tags)
+        return f"{key} {','.join(written)} {at_ns}"
 
 
 def series_key(measurement: str, tags: Mapping[str, str]) -> str:
@@ -99,10 +106,13 @@ def series_key(measurement: str, tags: Mapping[str, str]) -> str:
     Raises:
         ValueError: a name is empty, or "time".
     """
-    return _series_key(measurement, tuple(tags.items()))
+    name = _escaped(_named(measurement, "measurement"))
+    if name.startswith("#"):
+        name = _percent("#") + name[1:]
+    pairs = ((_escaped(_named(key, "tag")), _escaped(value)) for key, value in sorted(tags.items()))
+    return ",".join([name, *(f"{key}={value}" for key, value in pairs if value)])
 
 
-@lru_cache(maxsize=_NAMES_REMEMBERED)
 def field_key(name: str) -> str:
     """The name of a field, escaped.
 
@@ -137,15 +147,6 @@ def encode_name(text: str) -> str:
 def decode_name(stored: str) -> str:
     """The name that `encode_name` made `stored` from."""
     return unquote(stored, errors="surrogatepass") if "%" in stored else stored
-
-
-@lru_cache(maxsize=_NAMES_REMEMBERED)
-def _series_key(measurement: str, tags: tuple[tuple[str, str], ...]) -> str:
-    name = _escaped(_named(measurement, "measurement"))
-    if name.startswith("#"):
-        name = _percent("#") + name[1:]
-    pairs = ((_escaped(_named(key, "tag")), _escaped(value)) for key, value in sorted(tags))
-    return ",".join([name, *(f"{key}={value}" for key, value in pairs if value)])
 
 
 def _named(name: str, what: str) -> str:
