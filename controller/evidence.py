@@ -121,7 +121,7 @@ class Evidence:
             BadDataError: it is none, or of another recording.
         """
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
                 if held["identity"].tolist() != self._identity().tolist():
                     raise BadDataError(f"{path} is the checkpoint of another recording: start without --resume")
                 prefix = "detector."

@@ -37,6 +37,12 @@ class Limit:
     healthy: float
     critical: float | None = None
 
+    def __str__(self) -> str:
+        """The limit as people write it."""
+        sign = "≥" if self.side is Side.AT_LEAST else "≤"
+        critical = "" if self.critical is None else f", critical {self.critical:g}"
+        return f"{sign} {self.healthy:g}{critical}"
+
     def status(self, value: float) -> KpiStatus:
         """What `value` means; NaN and infinities are unknown, never healthy and never a breach."""
         if not math.isfinite(value):

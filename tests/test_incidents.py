@@ -70,5 +70,5 @@ def test_the_reason_says_how_far_in_which_view_and_since_when():
     detector = IncidentDetector(1)
     feed(detector, np.random.default_rng(8).normal(10.0, 1.0, 200))
     reason = detector.update(200.0, np.array([-15.0])).reason(0)
-    assert "standard deviations below its habit, most in its " in reason
+    assert "standard deviations below its habit, most " in reason
     assert reason.endswith("times the usual excess, since 200 s")

@@ -53,3 +53,9 @@ def test_with_limits_refuses_what_has_no_limit(name):
     """An unknown KPI, or one that is only watched, has no limit that could be moved."""
     with pytest.raises(KeyError):
         with_limits({name: {"healthy": 1.0}})
+
+
+def test_a_limit_reads_as_people_write_it():
+    """Reasons and reports show a limit by its sign and numbers."""
+    assert str(CATALOGUE["coherence"].limit) == "≥ 0.9, critical 0.85"
+    assert str(CATALOGUE["delta_lambda"].limit) == "≤ 0.01"

@@ -30,6 +30,16 @@ WARM_UP_ROWS = 60
 WITHHELD_ROWS = 60
 DEVIATIONS_MAX = 100.0  # a series that never moved is out by any number; beyond this "how far" says no more than "far"
 
+_IN_WORDS = {
+    View.LEVEL: "in its level",
+    View.SHORT_MEAN: "in its short mean",
+    View.JUMP: "as a jump",
+    View.COMPRESSED_JUMP: "as a jump out of silence",
+    View.DAY: "for the hour of the day",
+    View.DAY_FINE: "for the half hour of the day",
+    View.WEEK: "for the hour of the week",
+}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IncidentScores:
@@ -55,8 +65,9 @@ class IncidentScores:
         text = f"{far} standard deviations {side} its habit"
         view, since = int(self.rows.view[index]), float(self.rows.since[index])
         if view != NO_VIEW:
-            name = View(view).name.lower().replace("_", " ")
-            text += f", most in its {name}: {abs(float(self.rows.distance[index])):.1f} times the usual excess"
+            text += (
+                f", most {_IN_WORDS[View(view)]}: {abs(float(self.rows.distance[index])):.1f} times the usual excess"
+            )
         return text if np.isnan(since) else f"{text}, since {since:g} s"
 
 
