@@ -14,12 +14,14 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for p
 HOMES = {
     "apscheduler": ("controller/scheduler.py",),
     "flask": ("qecs/server.py",),
+    "influxdb_client": ("metrics/store/influx_client.py",),
     "matplotlib": ("controller/plots.py", "controller/history.py"),
     "qecs": ("qecs/", "controller/cli_qecs.py", "controller/plants/embedded.py"),
     "rich": ("controller/console.py", "controller/display.py"),
     "sqlalchemy": ("state/journal.py",),
     "sqlite3": ("metrics/store/", "state/journal.py"),
     "transitions": ("state/machine.py",),
+    "urllib3": ("metrics/store/influx_client.py",),
     "waitress": ("qecs/strict_http.py",),
 }
 IMPURE = {"time", "datetime", "random", "threading", "socket", "subprocess", "os", "fcntl"}
