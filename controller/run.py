@@ -24,7 +24,7 @@ from controller.last_scrape import LastScrape
 from controller.loop import Loop
 from controller.meter import Meter
 from controller.phases.field import field as field_security
-from controller.phases.improvement import close_trial, improvement
+from controller.phases.improvement import improvement
 from controller.phases.initialization import initialization
 from controller.phases.transactions import transactions
 from controller.plants.factory import make_plant
@@ -340,8 +340,11 @@ class _Run:
                 break
             yield
         self._progress.undecided += [f"{i.kind} of {i.node} never verified" for i in state.intents.values()]
-        yield from close_trial(session)
         session.loop.tell(WindowEnded())
+        while state.trial is not None:
+            yield  # it is being rolled back, and the window ends with that
+        if state.phase is Phase.GOVERNING:
+            session.loop.tell(WindowEnded())
 
     def _command(self) -> str:
         """The command that starts a run like this one, without what differs from place to place."""

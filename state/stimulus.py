@@ -83,7 +83,7 @@ class WindowClosing:
 
 @dataclass(frozen=True, slots=True)
 class WindowEnded:
-    """Nothing is in flight any more, or it has been waited for long enough."""
+    """Nothing is in flight any more, or it has been waited for long enough; an open trial is rolled back first."""
 
 
 @dataclass(frozen=True, slots=True)

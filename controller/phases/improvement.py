@@ -9,7 +9,7 @@ from controller.session import Session, Ticking
 from metrics.observation import Capability
 from state.event import EventKind
 from state.phase import Phase
-from state.stimulus import CorrectionsClosed, CorrectionsOpened, ProposalWritten, WindowEnded
+from state.stimulus import CorrectionsClosed, CorrectionsOpened, ProposalWritten
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 CORRECTION_TICKS_MAX = 300
@@ -69,15 +69,6 @@ def _why_not(session: Session, unhealthy: tuple[str, ...]) -> str | None:
     if not session.config.auto_apply or not session.config.healing.enabled or session.dry_run:
         return "corrections are left to people (healing.auto_apply)"
     return None
-
-
-def close_trial(session: Session) -> Ticking[None]:
-    """Roll an open trial back, and wait until that is verified or has failed."""
-    state = session.loop.governor.state
-    if state.trial is not None:
-        session.loop.tell(WindowEnded())
-    while state.trial is not None:
-        yield
 
 
 def _proposals(session: Session, directory: Path, command: str) -> CheckResult:
