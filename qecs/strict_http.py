@@ -8,6 +8,7 @@ Whatever waitress refuses by itself (a body or header that is too large, a broke
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -113,4 +114,5 @@ class StrictServer(TcpWSGIServer):  # type: ignore[misc] # waitress ships no typ
     def stop(self) -> None:
         """Let `run` return; may be called from any thread and from a signal handler."""
         self._stop_wanted.set()
-        self.pull_trigger()
+        with suppress(OSError):  # `run` may have seen it already, and closed the trigger
+            self.pull_trigger()
