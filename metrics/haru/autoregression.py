@@ -71,7 +71,8 @@ class Convergence:
 
     Attributes:
         rows: float64[K], rows learnt.
-        skill: float64[K], share of persistence's squared error, one tick ahead, that is saved; below 0 it is worse.
+        skill: float64[K], share of persistence's squared error, one tick ahead, that is saved; NaN where
+            nothing ever changed.
         movement: float64[K], by how much the coefficients differ from their own mean of late, relative.
         converged: bool[K], enough rows, and the coefficients stand still.
         periods: float64[K, SLOTS], ticks; NaN where none is known.
