@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import sqlalchemy as sa
-
 from metrics.errors import BadDataError, InvariantBreachError, NotPermittedError, StoreFailedError
 from state.event import Event, EventKind
 
@@ -29,23 +27,18 @@ SCHEMA_VERSION = 1
 GENESIS = "0" * 64
 BUSY_TIMEOUT_S = 5.0
 
-_tables = sa.MetaData()
-_journal = sa.Table(
-    "journal",
-    _tables,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Column("previous", sa.String(64), nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False),
-    sa.Column("wall_time", sa.String, nullable=False),
-)
-_meta = sa.Table(
-    "meta", _tables, sa.Column("name", sa.String, primary_key=True), sa.Column("value", sa.String, nullable=False)
-)
+_TABLES = """
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    previous TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    wall_time TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
 _LOOK = "SELECT 1 FROM sqlite_master"
-# Without the columns' types: what somebody has edited need not be of the type that we wrote.
-_AS_STORED = sa.text("SELECT seq, epoch, body, previous, hash FROM journal ORDER BY seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +85,8 @@ class Journal:
             raise BadDataError(f"no journal at {path}: name the run with --run, or the data directory with --data-dir")
         if not read_only:
             _make_directory(path.parent)
-        self._engine = sa.create_engine(
-            "sqlite+pysqlite://", creator=lambda: _connected(path, read_only=read_only), poolclass=sa.NullPool
-        )
         with _translated(self.path):
-            self._connection = self._engine.connect()
+            self._connection = _connected(path, read_only=read_only)
         try:
             self._prepare(read_only=read_only)
         except BaseException:
@@ -122,21 +112,12 @@ class Journal:
             body = event.canonical()
             seq = tip.seq + 1
             digest = chained(tip.hash, seq, epoch, body)
-            rows.append(
-                {
-                    "seq": seq,
-                    "epoch": epoch,
-                    "body": body,
-                    "previous": tip.hash,
-                    "hash": digest,
-                    "wall_time": wall_time,
-                }
-            )
+            rows.append((seq, epoch, body, tip.hash, digest, wall_time))
             entries.append(Entry(seq, epoch, digest, event))
             tip = Tip(seq, digest)
         if rows:
-            with _translated(self.path), self._connection.begin():
-                self._connection.execute(_journal.insert(), rows)
+            with _translated(self.path), self._connection:
+                self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", rows)
             self._tip, self._epoch = tip, epoch
         return entries
 
@@ -148,38 +129,35 @@ class Journal:
         """
         previous, expected, epoch = GENESIS, 1, 0
         with _translated(self.path):
-            rows = self._connection.execute(_AS_STORED).mappings().all()
-            self._connection.rollback()  # a reader must not keep a snapshot open
+            statement = "SELECT seq, epoch, body, previous, hash FROM journal ORDER BY seq"
+            rows = self._connection.execute(statement).fetchall()
         for row in rows:
             problem = _problem(row, previous, expected, epoch)
             if problem:
                 raise BadDataError(f"{self.path}: event {expected}: {problem}")
-            yield Entry(row["seq"], row["epoch"], row["hash"], _event(self.path, row["seq"], row["body"]))
-            previous, expected, epoch = row["hash"], expected + 1, row["epoch"]
+            seq, epoch, body, _, previous = row
+            yield Entry(seq, epoch, previous, _event(self.path, seq, body))
+            expected += 1
 
     def note(self, name: str, value: str) -> None:
         """Keep a fact about the file beside the chain (for example that its run has ended)."""
-        statement = sa.text("INSERT OR REPLACE INTO meta (name, value) VALUES (:name, :value)")
-        with _translated(self.path), self._connection.begin():
-            self._connection.execute(statement, {"name": name, "value": value})
+        with _translated(self.path), self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def noted(self, name: str) -> str | None:
         """A fact kept by `note`."""
         with _translated(self.path):
-            value = self._connection.execute(sa.select(_meta.c.value).where(_meta.c.name == name)).scalar()
-            self._connection.rollback()
-        return None if value is None else str(value)
+            row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
 
     def close(self) -> None:
         """Let go of the file; what was acknowledged is in it."""
         self._connection.close()
-        self._engine.dispose()
 
     def _prepare(self, *, read_only: bool) -> None:
         with _translated(self.path):
             if not read_only:
-                with self._connection.begin():
-                    _tables.create_all(self._connection)
+                self._connection.executescript(_TABLES)
             self._check_schema(read_only=read_only)
             self._tip, self._epoch = self._read_tip()
 
@@ -195,13 +173,13 @@ class Journal:
             )
 
     def _read_tip(self) -> tuple[Tip, int]:
-        last = sa.select(_journal.c.seq, _journal.c.hash, _journal.c.epoch).order_by(_journal.c.seq.desc()).limit(1)
-        row = self._connection.execute(last).first()
-        self._connection.rollback()
+        last = "SELECT seq, hash, epoch FROM journal ORDER BY seq DESC LIMIT 1"
+        row = self._connection.execute(last).fetchone()
         if row is None:
             return Tip(0, GENESIS), 0
+        seq, digest, epoch = row
         # An epoch that somebody has edited is named when the entries are read.
-        return Tip(row.seq, row.hash), row.epoch if isinstance(row.epoch, int) else 0
+        return Tip(seq, digest), epoch if isinstance(epoch, int) else 0
 
 
 def chained(previous: str, seq: int, epoch: int, body: bytes) -> str:
@@ -210,16 +188,16 @@ def chained(previous: str, seq: int, epoch: int, body: bytes) -> str:
     return hashlib.sha256(head + body).hexdigest()
 
 
-def _problem(row: Any, previous: str, expected: int, epoch: int) -> str | None:  # noqa: ANN401 - a row mapping
-    if row["seq"] != expected:
-        return f"is missing; the next one there is {row['seq']}"
-    if row["previous"] != previous:
+def _problem(row: tuple[Any, ...], previous: str, expected: int, epoch: int) -> str | None:
+    seq, its_epoch, body, its_previous, digest = row
+    if seq != expected:
+        return f"is missing; the next one there is {seq}"
+    if its_previous != previous:
         return "does not follow the one before it"
-    body = row["body"]
-    if not isinstance(body, bytes) or row["hash"] != chained(previous, expected, row["epoch"], body):
+    if not isinstance(body, bytes) or digest != chained(previous, expected, its_epoch, body):
         return "has been altered: its content does not give its hash"
-    if row["epoch"] < epoch:
-        return f"carries epoch {row['epoch']} after epoch {epoch}"
+    if its_epoch < epoch:
+        return f"carries epoch {its_epoch} after epoch {epoch}"
     return None
 
 
@@ -280,9 +258,9 @@ class _translated:  # noqa: N801 - reads as a word at its use
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, sa.exc.DBAPIError):
+        if not isinstance(error, sqlite3.Error):
             return
-        words = str(error.orig)
+        words = str(error)
         if "readonly" in words or "unable to open" in words or "permission" in words.lower():
             raise NotPermittedError(f"journal {self._path}: {words}: check its permissions") from error
         if "not a database" in words or "malformed" in words or "no such table" in words:

@@ -118,9 +118,8 @@ def test_lines_are_canonical_json(path):
 def test_every_commit_is_synced(tmp_path):
     """WAL with synchronous=FULL: power cuts tell the settings apart."""
     journal = Journal(tmp_path / "journal.db")
-    assert journal._connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-    assert journal._connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-    journal._connection.rollback()
+    assert journal._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert journal._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     journal.close()
 
 

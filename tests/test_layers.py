@@ -18,7 +18,6 @@ HOMES = {
     "matplotlib": ("controller/plots.py", "controller/history.py"),
     "qecs": ("qecs/", "controller/cli_qecs.py", "controller/plants/embedded.py"),
     "rich": ("controller/console.py", "controller/display.py"),
-    "sqlalchemy": ("state/journal.py",),
     "sqlite3": ("metrics/store/", "state/journal.py"),
     "transitions": ("state/machine.py",),
     "urllib3": ("metrics/store/influx_client.py",),
