@@ -276,7 +276,7 @@ def test_a_v15_server_that_takes_no_transaction_is_inconclusive(iace, start_fake
 
 def test_our_own_server_reduced_to_v15_passes(iace, serve_qecs):
     """Behind a gateway that lets only the three routes of v1.5 through, our own server ends in 0 with probes."""
-    upstream = serve_qecs("--nodes", 10, "--interval", 0.01)
+    upstream = serve_qecs("--nodes", 50, "--interval", 0.01)
     with ExitStack() as stack:
         url = stack.enter_context(Gateway(upstream))
         done = iace(*at(url, *V15, "--allow-probes"))
