@@ -321,7 +321,7 @@ class HealingSettings(Section):
     holdoff_s: float = Field(
         default=60.0,
         ge=0,
-        description="Quiet time after nodes or parameters changed, before KPIs are believed to speak of the couplings.",
+        description="Quiet time after a node went out or came back, until KPIs are believed to speak of the couplings.",
         json_schema_extra={"unit": "s"},
     )
     trials_max: int = Field(

@@ -37,7 +37,7 @@ class HealingPolicy:
         enabled: whether anything is tuned at all.
         step: factor by which the fixed-step rule changes a coupling.
         settle_ticks, measure_ticks: waiting after a change, and the window measured then.
-        holdoff_s: quiet time after nodes or parameters changed, before KPIs are believed to speak of the couplings.
+        holdoff_s: quiet time after a node went out or came back, before KPIs are believed to speak of the couplings.
         trials_max: rolled-back trials in a row after which it stops and leaves the matter to people.
         min_effect: fall of the violation that counts as an improvement by itself.
         verify_s: how long a change may stay unverified.

@@ -14,8 +14,7 @@ def make_plant(config: Config, virtual: VirtualClock) -> Plant:
     Adapters are imported here because each brings its own world: an embedded plant the whole governed system.
 
     Raises:
-        ConfigInvalidError: the address or the token file is unusable.
-        BadDataError: the embedded cluster cannot be built as asked.
+        ConfigInvalidError: the address or the token file is unusable, or the embedded cluster cannot be built as asked.
     """
     plant = config.plant
     if plant.kind == "http":
