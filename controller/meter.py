@@ -64,6 +64,7 @@ class Meter:
         ticks_missed: as in `ExportSnapshot`.
         plant_requests, ticks: durations.
         plant_up: whether the last call to the plant was answered; None before the first.
+        tick_interval_s: time between two scheduled ticks; None where nothing is scheduled.
         tick_lag_s: how late the last scheduled tick began; None where nothing is scheduled.
     """
 
@@ -80,6 +81,7 @@ class Meter:
         self.plant_requests = Stopwatch()
         self.ticks = Stopwatch()
         self.plant_up: bool | None = None
+        self.tick_interval_s: float | None = None
         self.tick_lag_s: float | None = None
         self._reasons: dict[str, str] = {}
         self._tried: tuple[str, ...] = ()
@@ -137,6 +139,7 @@ class Meter:
     def scheduled(self, tick: Callable[[], None], interval_s: float, clock: Clock) -> Callable[[], None]:
         """`tick`, watched for how late it begins on its grid and how many points of that it has missed."""
         grid_s, last = math.inf, -1
+        self.tick_interval_s = interval_s
 
         def watched() -> None:
             nonlocal grid_s, last

@@ -7,7 +7,6 @@ all that the plant holds out), so that a plant of any size costs a bounded scrap
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,13 +16,15 @@ from types import MappingProxyType
 import numpy as np
 
 from controller.meter import Meter
+from controller.node_series import STATUSES, statuses, worst_nodes
 from controller.record import RunRecord
 from metrics.assessment import Assessment
 from metrics.export_snapshot import ExportSnapshot, NodeSample
 from metrics.observation import Parameters
 from metrics.store_writer import StoreAccounts
-from state.durable import DurableState, NodeStatus
+from state.durable import DurableState
 from state.event import EventKind
+from state.isolation import SAFETY_GUARDS
 from state.phase import Phase
 from state.verdict import PhaseVerdict
 from state.view import NodeView, view
@@ -54,6 +55,7 @@ def snapshot(
     parameters: Parameters | None = None,
     stores: Mapping[str, StoreAccounts] = MappingProxyType({}),
     journal_events: int = 0,
+    journal_failures: int = 0,
     leader: bool = False,
 ) -> ExportSnapshot:
     """Everything that a scrape shows.
@@ -67,6 +69,7 @@ def snapshot(
         parameters: those of the latest tick; None where the plant does not say.
         stores: accounts of each store's points.
         journal_events: events in the journal.
+        journal_failures: decisions that the journal could not keep.
         leader: whether this controller may act.
     """
     seen = None if assessment is None else view(assessment)
@@ -87,6 +90,7 @@ def snapshot(
         isolations=dict(meter.isolations),
         restorations=meter.restorations,
         blocked=dict(meter.blocked),
+        wells_blocked=_blocked(state),
         anomalies=dict(meter.anomalies),
         trials=dict(meter.trials),
         proposals={"open": len(record.proposals)},
@@ -98,10 +102,12 @@ def snapshot(
         received_s=None if assessment is None else assessment.received_s,
         plant_requests=meter.plant_requests.read(),
         ticks=meter.ticks.read(),
+        tick_interval_s=meter.tick_interval_s,
         tick_lag_s=meter.tick_lag_s,
         ticks_missed=dict(meter.ticks_missed),
         stores=dict(stores),
         journal_events=journal_events,
+        journal_failures=journal_failures,
         exit_code=None if record.outcome is None else int(record.outcome.code),
         build=_build(),
     )
@@ -117,30 +123,19 @@ def _limits(record: RunRecord) -> dict[tuple[str, str], float]:
     return limits
 
 
+def _blocked(state: DurableState | None) -> dict[str, int]:
+    blocking = [] if state is None else list(state.blocked.values())
+    return {guard.value: blocking.count(guard) for guard in sorted(SAFETY_GUARDS)}
+
+
 def _statuses(seen: NodeView, state: DurableState | None, gravity_critical: float) -> dict[str, int]:
-    """How many nodes stand where: as the controller has it on record, else as this tick shows them."""
-    index = seen.topology.index
-    records = {} if state is None else {name: r for name, r in state.nodes.items() if name in index}
-    recorded = {name: record.status for name, record in records.items() if record.status is not NodeStatus.HEALTHY}
-    others = np.ones(len(seen.topology.nodes), dtype=np.bool_)
-    others[[index[name] for name in recorded]] = False
-    counts: Counter[NodeStatus] = Counter(recorded.values())
-    counts[NodeStatus.ISOLATED] += int(np.count_nonzero(others & ~seen.active))
-    others &= seen.active
-    suspect = int(np.count_nonzero(others & seen.assessed() & (seen.reading.gravity > gravity_critical)))
-    counts[NodeStatus.SUSPECT] = suspect
-    counts[NodeStatus.HEALTHY] = int(np.count_nonzero(others)) - suspect
-    return {status.value: counts[status] for status in NodeStatus}
+    """How many nodes stand where."""
+    counts = np.bincount(statuses(seen, state, gravity_critical), minlength=len(STATUSES))
+    return {status.value: count for status, count in zip(STATUSES, counts.tolist(), strict=True)}
 
 
 def _samples(seen: NodeView, node_series_max: int) -> tuple[NodeSample, ...]:
     topology, gravity = seen.topology, seen.reading.gravity
-    isolated = np.flatnonzero(~seen.active)
-    worst = np.arange(len(gravity))
-    if len(worst) > node_series_max:
-        known = np.where(np.isnan(gravity), -1.0, gravity)  # what is not known is no worse than anything
-        worst = np.argpartition(-known, node_series_max)[:node_series_max]
-    chosen = np.union1d(worst, isolated).tolist()
     return tuple(
         NodeSample(
             topology.nodes[i],
@@ -148,7 +143,7 @@ def _samples(seen: NodeView, node_series_max: int) -> tuple[NodeSample, ...]:
             float(gravity[i]),
             not seen.active[i],
         )
-        for i in chosen
+        for i in worst_nodes(seen, node_series_max).tolist()
     )
 
 

@@ -39,6 +39,7 @@ class ExportedMetric:
         durations: reads a histogram.
         info: reads an info metric's labels.
         nodes: reads one node's value; the metric has labels "node" and "cluster" then.
+        kpi: the KPI that a gauge shows, by its name in the KPI catalogue.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ExportedMetric:
     durations: Callable[[ExportSnapshot], Durations] | None = None
     info: Callable[[ExportSnapshot], Mapping[str, str]] | None = None
     nodes: Callable[[NodeSample], float] | None = None
+    kpi: str | None = None
 
 
 def _one(read: Callable[[ExportSnapshot], float | None]) -> Callable[[ExportSnapshot], Labelled]:
@@ -67,8 +69,8 @@ def _pairs(read: Callable[[ExportSnapshot], Mapping[tuple[str, str], float]]) ->
     return lambda snapshot: read(snapshot).items()
 
 
-def _kpi(name: str) -> Callable[[ExportSnapshot], Labelled]:
-    return _one(lambda snapshot: snapshot.kpis.get(name))
+def _kpi(name: str, help_: str, kpi: str) -> ExportedMetric:
+    return ExportedMetric(name, help_, value=_one(lambda snapshot: snapshot.kpis.get(kpi)), kpi=kpi)
 
 
 def _states(snapshot: ExportSnapshot) -> Labelled:
@@ -102,19 +104,13 @@ EXPORTED: tuple[ExportedMetric, ...] = (
         ("phase",),
         _many(lambda s: s.phase_durations_s),
     ),
-    ExportedMetric("iace_coherence_ratio", "Order parameter of all active nodes (C_S).", value=_kpi("coherence")),
-    ExportedMetric("iace_gas_ratio", "Geometric alignment score (GAS).", value=_kpi("gas")),
-    ExportedMetric("iace_rsi_ratio", "Recursive stability index (RSI).", value=_kpi("rsi")),
-    ExportedMetric("iace_lambda_opt", "Realised contraction rate of the phases, per second.", value=_kpi("lambda_opt")),
-    ExportedMetric(
-        "iace_delta_lambda", "Change of the contraction rate over 10 ticks, per second.", value=_kpi("delta_lambda")
-    ),
-    ExportedMetric("iace_delta_entropy", "Change of entropy over 10 ticks, in nats.", value=_kpi("delta_entropy")),
-    ExportedMetric(
-        "iace_action_cost_ratio",
-        "Action-efficiency cost per committed transaction (I_eff).",
-        value=_kpi("action_cost"),
-    ),
+    _kpi("iace_coherence_ratio", "Order parameter of all active nodes (C_S).", "coherence"),
+    _kpi("iace_gas_ratio", "Geometric alignment score (GAS).", "gas"),
+    _kpi("iace_rsi_ratio", "Recursive stability index (RSI).", "rsi"),
+    _kpi("iace_lambda_opt", "Realised contraction rate of the phases, per second.", "lambda_opt"),
+    _kpi("iace_delta_lambda", "Change of the contraction rate over 10 ticks, per second.", "delta_lambda"),
+    _kpi("iace_delta_entropy", "Change of entropy over 10 ticks, in nats.", "delta_entropy"),
+    _kpi("iace_action_cost_ratio", "Action-efficiency cost per committed transaction (I_eff).", "action_cost"),
     ExportedMetric(
         "iace_emission_tokens_total", "Tokens minted by the CAF.", _C, value=_one(lambda s: s.emission_tokens)
     ),
@@ -126,13 +122,9 @@ EXPORTED: tuple[ExportedMetric, ...] = (
         ("result",),
         _many(lambda s: s.transactions),
     ),
-    ExportedMetric(
-        "iace_transaction_rate", "Committed transactions a second, moving average.", value=_kpi("transaction_rate")
-    ),
-    ExportedMetric(
-        "iace_gravity_wells", "Active nodes with gravity above the critical value.", value=_kpi("gravity_wells")
-    ),
-    ExportedMetric("iace_stable_clusters", "Clusters in order and below critical.", value=_kpi("stable_clusters")),
+    _kpi("iace_transaction_rate", "Committed transactions a second, moving average.", "transaction_rate"),
+    _kpi("iace_gravity_wells", "Active nodes with gravity above the critical value.", "gravity_wells"),
+    _kpi("iace_stable_clusters", "Clusters in order and below critical.", "stable_clusters"),
     ExportedMetric(
         "iace_nodes", "Nodes, by where they stand with the controller.", _G, ("status",), _many(lambda s: s.nodes)
     ),
@@ -166,6 +158,13 @@ EXPORTED: tuple[ExportedMetric, ...] = (
         _many(lambda s: s.blocked),
     ),
     ExportedMetric(
+        "iace_wells_blocked",
+        "Confirmed gravity wells that a safety guard leaves in place.",
+        _G,
+        ("guard",),
+        _many(lambda s: s.wells_blocked),
+    ),
+    ExportedMetric(
         "iace_anomaly_score", "How unusual a KPI is now, by the detector.", _G, ("kpi",), _many(lambda s: s.scores)
     ),
     ExportedMetric(
@@ -174,12 +173,12 @@ EXPORTED: tuple[ExportedMetric, ...] = (
     ExportedMetric(
         "iace_kpi_limit", "Bound of a KPI that is in force.", _G, ("kpi", "level"), _pairs(lambda s: s.kpi_limits)
     ),
-    ExportedMetric("iace_supply_tokens", "Tokens in existence.", value=_kpi("supply")),
-    ExportedMetric("iace_entropy_nats", "Entropy of the commit shares and the supply.", value=_kpi("entropy")),
-    ExportedMetric(
+    _kpi("iace_supply_tokens", "Tokens in existence.", "supply"),
+    _kpi("iace_entropy_nats", "Entropy of the commit shares and the supply.", "entropy"),
+    _kpi(
         "iace_coherence_service_ratio",
         "Coherence inferred from service alone, without phase sensors.",
-        value=_kpi("coherence_service"),
+        "coherence_service",
     ),
     ExportedMetric(
         "iace_storm",
@@ -214,6 +213,9 @@ EXPORTED: tuple[ExportedMetric, ...] = (
         durations=lambda s: s.ticks,
     ),
     ExportedMetric(
+        "iace_tick_interval_seconds", "Time between two scheduled ticks.", value=_one(lambda s: s.tick_interval_s)
+    ),
+    ExportedMetric(
         "iace_tick_lag_seconds", "How late the last scheduled tick began.", value=_one(lambda s: s.tick_lag_s)
     ),
     ExportedMetric(
@@ -230,6 +232,12 @@ EXPORTED: tuple[ExportedMetric, ...] = (
         _many(lambda s: {store: accounts.buffered for store, accounts in s.stores.items()}),
     ),
     ExportedMetric("iace_journal_events_total", "Events in the journal.", _C, value=_one(lambda s: s.journal_events)),
+    ExportedMetric(
+        "iace_journal_failures_total",
+        "Decisions that the journal could not keep, and that were therefore not carried out.",
+        _C,
+        value=_one(lambda s: s.journal_failures),
+    ),
     ExportedMetric("iace_leader", "1 where this controller may act.", value=_one(lambda s: s.leader)),
     ExportedMetric("iace_epoch", "Fencing epoch of this controller.", value=_one(lambda s: s.epoch)),
     ExportedMetric("iace_safe_mode", "1 while the controller holds fail-static.", value=_one(lambda s: s.safe_mode)),
@@ -238,3 +246,5 @@ EXPORTED: tuple[ExportedMetric, ...] = (
     ),
     ExportedMetric("iace_build_info", "What is running.", MetricType.INFO, info=lambda s: s.build),
 )
+
+KPI_METRICS: Mapping[str, str] = {metric.kpi: metric.name for metric in EXPORTED if metric.kpi is not None}

@@ -62,6 +62,7 @@ class ExportSnapshot:
         isolations: reason to verified isolations since the start.
         restorations: verified re-admissions since the start.
         blocked: guard to isolations that it forbade since the start.
+        wells_blocked: guard to confirmed wells that it leaves in place now.
         anomalies: KPI and severity to anomalies since the start.
         trials: parameter and outcome to healing trials since the start.
         proposals: status to improvement proposals.
@@ -72,10 +73,12 @@ class ExportSnapshot:
         received_s: monotonic time at which the observation was received, on the exporter's clock.
         observation_age_s: age of the observation; the exporter fills it in for each scrape.
         plant_requests, ticks: how long calls to the plant and ticks of the controller took.
+        tick_interval_s: time between two scheduled ticks; None where nothing is scheduled.
         tick_lag_s: how late the last tick began; None where nothing is scheduled.
         ticks_missed: job to scheduled ticks that were skipped.
         stores: store to what became of its points.
         journal_events: events in the journal.
+        journal_failures: decisions that the journal could not keep since the start.
         exit_code: how the run ended; None while it goes on.
         build: what is running, e.g. its version.
     """
@@ -98,6 +101,7 @@ class ExportSnapshot:
     isolations: Mapping[str, int] = field(default_factory=dict)
     restorations: int = 0
     blocked: Mapping[str, int] = field(default_factory=dict)
+    wells_blocked: Mapping[str, int] = field(default_factory=dict)
     anomalies: Mapping[tuple[str, str], int] = field(default_factory=dict)
     trials: Mapping[tuple[str, str], int] = field(default_factory=dict)
     proposals: Mapping[str, int] = field(default_factory=dict)
@@ -108,9 +112,11 @@ class ExportSnapshot:
     plant_up: bool | None = None
     received_s: float | None = None
     observation_age_s: float | None = None
+    tick_interval_s: float | None = None
     tick_lag_s: float | None = None
     ticks_missed: Mapping[str, int] = field(default_factory=dict)
     stores: Mapping[str, StoreAccounts] = field(default_factory=dict)
     journal_events: int = 0
+    journal_failures: int = 0
     exit_code: int | None = None
     build: Mapping[str, str] = field(default_factory=dict)

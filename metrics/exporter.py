@@ -37,7 +37,7 @@ from metrics.export_snapshot import ExportSnapshot
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-JOB = "iace"
+JOB = "iace_run"  # told apart from the daemon, which is scraped as "iace"
 PUSH_DEADLINE_S = 5.0
 
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})

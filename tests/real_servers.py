@@ -1,4 +1,4 @@
-"""Real time-series servers for tests: InfluxDB 1.6.7 behind nginx, and VictoriaMetrics 1.79.5, as Debian packages them.
+"""Real servers for tests, as Debian packages them: InfluxDB behind nginx, VictoriaMetrics, Prometheus, Alertmanager.
 
 Each listens on a free loopback port, keeps its files below the directory that it is given, and is ended by its process
 id. Debian's InfluxDB lacks the v2 write route; nginx rewrites it to the v1 one, and the engine, its parser, its type
@@ -7,11 +7,13 @@ rules and InfluxQL are the real ones. `stop` and `start` make an outage: the por
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -240,9 +242,146 @@ class VictoriaMetrics(Daemon):
         return [json.loads(line) for line in self.get("/api/v1/export", **{"match[]": selector}).split("\n") if line]
 
 
+WEBHOOKS = "http://127.0.0.1:9095"  # the placeholder in prometheus/alertmanager.yml
+
+
+class Prometheus(Daemon):
+    """Prometheus with a copy of a configuration folder, at `url`; `with` starts and ends it.
+
+    Args:
+        directory: where its files go.
+        config: a folder with prometheus.yml, rules and targets.
+        targets: name of a file in targets/, without suffix, to the address that it names instead.
+    """
+
+    def __init__(self, directory: Path, config: Path, targets: dict[str, str]) -> None:
+        super().__init__("prometheus", directory, "/-/ready")
+        self.url = f"http://127.0.0.1:{self.port}"
+        shutil.copytree(config, directory / "config")
+        for name in ("iace", "alertmanager", "pushgateway"):
+            listed = [{"targets": [targets[name]]}] if name in targets else []
+            (directory / "config" / "targets" / f"{name}.yml").write_text(json.dumps(listed))
+
+    def command(self) -> list[str]:
+        return [
+            _binary("prometheus"),
+            f"--config.file={self.directory / 'config' / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def query(self, expr: str) -> list[dict]:
+        """The series that a PromQL expression gives now, each with `metric` and `value`."""
+        arguments = urllib.parse.urlencode({"query": expr})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{arguments}", timeout=10) as response:
+            return json.load(response)["data"]["result"]
+
+
+class Alertmanager(Daemon):
+    """Alertmanager, at `url`; `with` starts and ends it.
+
+    Args:
+        directory: where its files go.
+        config: its configuration.
+        webhooks: where the webhooks of the configuration are instead.
+    """
+
+    def __init__(self, directory: Path, config: Path, webhooks: str = WEBHOOKS) -> None:
+        super().__init__("prometheus-alertmanager", directory, "/-/ready")
+        self.url = f"http://127.0.0.1:{self.port}"
+        text = config.read_text(encoding="utf-8").replace(WEBHOOKS, webhooks)
+        (directory / "alertmanager.yml").write_text(text, encoding="utf-8")
+
+    def command(self) -> list[str]:
+        return [
+            _binary("prometheus-alertmanager"),
+            f"--config.file={self.directory / 'alertmanager.yml'}",
+            f"--storage.path={self.directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--cluster.listen-address=",
+        ]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def alert(self, *alerts: dict[str, str]) -> None:
+        """Report alerts, each by its labels, as firing."""
+        body = json.dumps([{"labels": labels} for labels in alerts]).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/api/v2/alerts", data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+    def state(self, labels: dict[str, str]) -> str:
+        """What has become of the one alert with those labels: unprocessed, active or suppressed."""
+        with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=10) as response:
+            found = [alert for alert in json.load(response) if labels.items() <= alert["labels"].items()]
+        (alert,) = found
+        return alert["status"]["state"]
+
+
+class Webhook:
+    """A receiver of Alertmanager's notifications at `url`, kept in `received` with their path; `with` starts it."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, dict]] = []
+        received = self.received
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                received.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Tell nobody."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def alerts(self, name: str, path: str) -> list[dict]:
+        """Every alert of that name that was received at that path, in order."""
+        return [
+            alert
+            for where, notification in list(self.received)
+            for alert in notification["alerts"]
+            if where == path and alert["labels"]["alertname"] == name
+        ]
+
+
 def missing(*programs: str) -> str:
     """The Debian packages of those programs that are not installed, "" when all are there."""
-    packages = {"influxd": "influxdb", "nginx": "nginx-light", "victoria-metrics": "victoria-metrics"}
+    packages = {
+        "influxd": "influxdb",
+        "nginx": "nginx-light",
+        "victoria-metrics": "victoria-metrics",
+        "prometheus": "prometheus",
+        "promtool": "prometheus",
+        "prometheus-alertmanager": "prometheus-alertmanager",
+        "amtool": "prometheus-alertmanager",
+    }
     return ", ".join(packages[program] for program in programs if _find(program) is None)
 
 

@@ -56,6 +56,7 @@ CONTRACT = {
     "iace_isolations_total": ("counter", {"reason"}),
     "iace_restorations_total": ("counter", set()),
     "iace_isolations_blocked_total": ("counter", {"guard"}),
+    "iace_wells_blocked": ("gauge", {"guard"}),
     "iace_anomaly_score": ("gauge", {"kpi"}),
     "iace_anomalies_total": ("counter", {"kpi", "severity"}),
     "iace_kpi_limit": ("gauge", {"kpi", "level"}),
@@ -70,11 +71,13 @@ CONTRACT = {
     "iace_plant_request_seconds": ("histogram", {"le"}),
     "iace_observation_age_seconds": ("gauge", set()),
     "iace_tick_duration_seconds": ("histogram", {"le"}),
+    "iace_tick_interval_seconds": ("gauge", set()),
     "iace_tick_lag_seconds": ("gauge", set()),
     "iace_ticks_missed_total": ("counter", {"job"}),
     "iace_store_points_total": ("counter", {"store", "outcome"}),
     "iace_store_buffered_points": ("gauge", {"store"}),
     "iace_journal_events_total": ("counter", set()),
+    "iace_journal_failures_total": ("counter", set()),
     "iace_leader": ("gauge", set()),
     "iace_epoch": ("gauge", set()),
     "iace_safe_mode": ("gauge", set()),
@@ -119,6 +122,7 @@ def full_snapshot(**changes):
             isolations={"coherence": 2},
             restorations=1,
             blocked={"quorum": 3},
+            wells_blocked={"quorum": 1},
             anomalies={("coherence", "warning"): 4},
             trials={("lambda1", "kept"): 5},
             proposals={"open": 6},
@@ -128,10 +132,12 @@ def full_snapshot(**changes):
             epoch=7,
             plant_up=True,
             received_s=100.0,
+            tick_interval_s=1.0,
             tick_lag_s=0.002,
             ticks_missed={"tick": 8},
             stores={"sqlite": StoreAccounts(produced=30, written=20, rejected=4, dropped=1, buffered=5)},
             journal_events=9,
+            journal_failures=1,
             exit_code=51,
             build={"version": "2.0.0"},
         ),
@@ -218,6 +224,7 @@ def test_what_is_not_known_is_absent():
             node_samples=(node,),
             plant_up=None,
             received_s=None,
+            tick_interval_s=None,
             tick_lag_s=None,
             exit_code=None,
         )
@@ -231,6 +238,7 @@ def test_what_is_not_known_is_absent():
             "iace_node_gravity",
             "iace_plant_up",
             "iace_observation_age_seconds",
+            "iace_tick_interval_seconds",
             "iace_tick_lag_seconds",
             "iace_last_run_exit_code",
         }
@@ -459,7 +467,7 @@ def test_a_push_puts_the_scrape_under_its_group(exporter, gateway):
     """The whole scrape goes by PUT under job and group, odd characters and all."""
     exporter.push(gateway.url, {"plant": "http://127.0.0.1:8080"})
     [(path, body)] = gateway.pushed
-    assert path == "/metrics/job/iace/plant@base64/aHR0cDovLzEyNy4wLjAuMTo4MDgw"
+    assert path == "/metrics/job/iace_run/plant@base64/aHR0cDovLzEyNy4wLjAuMTo4MDgw"
     assert body == exporter.scrape().body
 
 
@@ -534,5 +542,5 @@ def test_a_real_pushgateway_takes_it(exporter, tmp_path):
     finally:
         process.terminate()
         process.wait()
-    assert 'iace_last_run_exit_code{instance="",job="iace",plant="embedded"} 51\n' in text
-    assert 'push_failure_time_seconds{instance="",job="iace",plant="embedded"} 0\n' in text
+    assert 'iace_last_run_exit_code{instance="",job="iace_run",plant="embedded"} 51\n' in text
+    assert 'push_failure_time_seconds{instance="",job="iace_run",plant="embedded"} 0\n' in text

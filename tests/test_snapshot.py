@@ -107,6 +107,15 @@ def test_the_state_is_told(meter):
     assert taken(meter, state=state).storm is False
 
 
+def test_wells_that_a_guard_leaves_in_place_are_told_while_they_last(meter):
+    """Each safety guard has its number of blocked wells, 0 where it blocks none."""
+    state = DurableState(PhaseMachine(daemon=False))
+    state.blocked = {"n1": "quorum", "n2": "quorum", "c0": "budget_cluster"}
+    told = taken(meter, state=state).wells_blocked
+    assert {guard: count for guard, count in told.items() if count} == {"quorum": 2, "budget_cluster": 1}
+    assert set(told) == set(taken(meter).wells_blocked) == set(taken(meter).blocked)
+
+
 def test_the_run_is_told(meter):
     """Phases, proposals, exit code, journal and stores are those of the record."""
     passed = CheckResult("a", CheckStatus.PASSED, "fine")
@@ -122,10 +131,18 @@ def test_the_run_is_told(meter):
         outcome=Outcome(ExitCode.ISOLATION_BLOCKED, ("why",)),
     )
     accounts = StoreAccounts(6, 1, 2, 3, 0)
-    value = taken(meter, record, stores={"sqlite": accounts}, journal_events=12, parameters=Parameters())
+    value = taken(
+        meter,
+        record,
+        stores={"sqlite": accounts},
+        journal_events=12,
+        journal_failures=1,
+        parameters=Parameters(),
+    )
     assert value.phase_results == {"PHASE_I": 1, "PHASE_II": -1, "PHASE_III": 0}
     assert value.phase_durations_s == {"PHASE_I": 89.0, "PHASE_II": 1.0, "PHASE_III": 2.5}
-    assert (value.proposals, value.exit_code, value.journal_events) == ({"open": 2}, 51, 12)
+    assert (value.proposals, value.exit_code) == ({"open": 2}, 51)
+    assert (value.journal_events, value.journal_failures) == (12, 1)
     assert value.stores == {"sqlite": accounts}
     assert value.parameters["lambda2"] == 0.35
 
@@ -276,6 +293,7 @@ def test_late_and_missed_ticks_are_told(meter):
     assert ran == [10.0, 11.0, 12.2, 15.0]
     assert lags == [0.0, 0.0, 0.2, 0.0]
     assert meter.ticks_missed == {"tick": 2}
+    assert taken(meter).tick_interval_s == 1.0
 
 
 def test_a_late_first_tick_does_not_make_the_others_early(meter):

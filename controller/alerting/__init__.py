@@ -1,0 +1,1 @@
+"""Prometheus' rules, generated: `python -m controller.alerting` writes them, docs/alerting.md explains them."""
