@@ -19,12 +19,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what the policy would have done on recorded telemetry",
         description="Takes recorded telemetry through detector and policy. See docs/backtest.md.",
         epilog="examples:\n  iace backtest --from recorded.csv\n  iace backtest --from 3 --against careful.toml\n"
-        "  iace backtest --from recorded.csv --at 1661148120 --format json",
+        "  iace backtest --from recorded.csv --at 1661148120 --format json\n"
+        "  iace backtest --from influxdb:embedded --last 24h",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     backtest.add_argument(
-        "--from", dest="source", required=True, metavar="FILE|RUN", help="CSV, telemetry store, or a run's number"
+        "--from",
+        dest="source",
+        required=True,
+        metavar="SOURCE",
+        help="CSV file, telemetry store, a run's number, influxdb or influxdb:PLANT",
     )
+    backtest.add_argument("--last", metavar="DURATION", help="only the last 15m, 24h, ... of the recording")
     backtest.add_argument("--config", type=Path, metavar="FILE", help="the configuration to try (default iace.toml)")
     backtest.add_argument("--against", type=Path, metavar="FILE", help="another one: exit code 1 if it is worse")
     backtest.add_argument("--at", type=float, action="append", default=[], metavar="SECONDS", help="name suspects then")
@@ -36,22 +42,32 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _backtest(options: argparse.Namespace) -> int:
-    from controller import backtest, backtest_text  # noqa: PLC0415 - only what the command needs is imported
+    from controller import (  # noqa: PLC0415 - only what the command needs is imported
+        backtest,
+        backtest_text,
+        recording_source,
+    )
     from controller import config as configuration  # noqa: PLC0415 - as above
     from controller.evidence import Evidence  # noqa: PLC0415 - as above
     from controller.files import json_bytes, jsonable, write_atomically  # noqa: PLC0415 - as above
+    from controller.history import duration_s  # noqa: PLC0415 - as above
     from controller.progress import Bar  # noqa: PLC0415 - as above
-    from controller.recording import load  # noqa: PLC0415 - as above
     from state.journal import permission_or_store  # noqa: PLC0415 - as above
     from state.outcome import ExitCode  # noqa: PLC0415 - as above
 
     if options.resume and options.report is None:
         sys.stderr.write("iace backtest: --resume needs the --report whose checkpoint it goes on from\n")
         return int(ExitCode.USAGE)
+    try:
+        last_s = duration_s(options.last) if options.last else None
+    except ValueError as error:
+        sys.stderr.write(f"iace backtest: {error}\n")
+        return int(ExitCode.USAGE)
     configs = {str(options.config or "in force"): configuration.load(options.config)}
     if options.against is not None:
         configs[f"{options.against} (against)"] = configuration.load(options.against)
-    recording = load(_path(options))
+    source = recording_source.located(options.source, options.data_dir)
+    recording = recording_source.take(source, next(iter(configs.values())), last_s=last_s)
     for bad in recording.bad:
         sys.stderr.write(f"{recording.source}:{bad.line}: {bad.reason}\n")
     evidence = Evidence(recording)
@@ -87,12 +103,3 @@ def _backtest(options: argparse.Namespace) -> int:
         raise permission_or_store(error, options.report or Path()) from error
     sys.stdout.write(json_bytes(plain).decode() if options.format == "json" else backtest_text.text(plain))
     return FINDING if document["comparison"] and backtest.is_worse(judged) else 0
-
-
-def _path(options: argparse.Namespace) -> Path:
-    from controller import rundir  # noqa: PLC0415 - as above
-
-    path = Path(options.source)
-    if path.exists() or not options.source.isdecimal():
-        return path
-    return rundir.journal_path(options.data_dir, int(options.source)).with_name(rundir.TELEMETRY)

@@ -7,8 +7,24 @@ people, what the wall shows. Nothing is decided by wall time.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc_ns(text: str) -> int:
+    """Nanoseconds since 1970 of an ISO 8601 time, UTC where it names no zone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no ISO 8601 time: write it like 2026-01-31T12:00:00Z") from None
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 class Clock(Protocol):

@@ -13,7 +13,7 @@ from typing import Generic
 from controller.clock import Clock
 from controller.loop import Loop
 from controller.session import Result, Ticking
-from metrics.errors import PlantUnavailableError
+from metrics.errors import PlantUnavailableError, RecordingEndedError
 from state.outcome import ExitCode
 
 
@@ -111,6 +111,9 @@ class Driver(Generic[Result]):
                 one = next(seen, None)
             except PlantUnavailableError as error:
                 silence, one = error, None
+            except RecordingEndedError as ended:
+                self._lifecycle.throw(ended)
+                return
             if one is None:
                 break
             self._lifecycle.send(one)

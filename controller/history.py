@@ -1,6 +1,7 @@
 """A KPI's history out of a run's telemetry store, and the forms in which people and programs want it.
 
-Times are plant seconds. A history is raw samples, or one aggregate a step; the store chooses what it reads them from.
+Times are plant seconds, or seconds since 1970 where the store is InfluxDB. A history is raw samples, or one aggregate a
+step; the store chooses what it reads them from.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller.summary import sparkline
 from metrics.errors import BadDataError
 from metrics.store.protocol import Aggregate, Sample, Store
 from metrics.store_writer import NS_PER_S
 
+if TYPE_CHECKING:
+    from metrics.store.influx_history import InfluxHistory
+
+PLANT_TIME, UNIX_TIME = "plant_time_s", "unix_time_s"
 PREFIXES = ("", "kpi.", "parameter.", "node.")
 SPARKLINE_CHARACTERS = 60
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -26,10 +32,16 @@ _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Samples of one series, oldest first."""
+    """Samples of one series, oldest first.
+
+    Attributes:
+        series, samples: its name and its samples.
+        axis: what its times are, "plant_time_s" or "unix_time_s".
+    """
 
     series: str
     samples: Sequence[Sample]
+    axis: str = PLANT_TIME
 
     @property
     def values(self) -> list[float]:
@@ -52,7 +64,15 @@ def duration_s(text: str) -> float:
     return seconds
 
 
-def read(store: Store, metric: str, *, last_s: float | None, step_s: float | None, how: Aggregate) -> History:
+def read(
+    store: Store | InfluxHistory,
+    metric: str,
+    *,
+    last_s: float | None,
+    step_s: float | None,
+    how: Aggregate,
+    axis: str = PLANT_TIME,
+) -> History:
     """The history of a metric, by its series' name or its last part ("coherence" for "kpi.coherence").
 
     Args:
@@ -61,6 +81,7 @@ def read(store: Store, metric: str, *, last_s: float | None, step_s: float | Non
         last_s: only so many seconds before the newest sample; None for all.
         step_s: one aggregate for each so many seconds; None for raw samples.
         how: which aggregate.
+        axis: what the times in the store are.
 
     Raises:
         BadDataError: there is no such series; the message names those that are like it.
@@ -68,15 +89,16 @@ def read(store: Store, metric: str, *, last_s: float | None, step_s: float | Non
     series = _series(store, metric)
     newest = store.latest(series)
     if newest is None:
-        return History(series, ())
+        return History(series, (), axis)
     start_ns = 0 if last_s is None else newest.at_ns - round(last_s * NS_PER_S) + 1
     end_ns = newest.at_ns + 1
     if step_s is None:
-        return History(series, store.range(series, start_ns, end_ns))
-    return History(series, store.aggregate(series, start_ns, end_ns, max(1, round(step_s * NS_PER_S)), how))
+        return History(series, store.range(series, start_ns, end_ns), axis)
+    step_ns = max(1, round(step_s * NS_PER_S))
+    return History(series, store.aggregate(series, start_ns, end_ns, step_ns, how), axis)
 
 
-def _series(store: Store, metric: str) -> str:
+def _series(store: Store | InfluxHistory, metric: str) -> str:
     known = store.series()
     for prefix in PREFIXES:
         if prefix + metric in known:
@@ -87,9 +109,9 @@ def _series(store: Store, metric: str) -> str:
 
 
 def as_table(history: History) -> str:
-    """Aligned columns: plant time and value."""
+    """Aligned columns: time and value."""
     rows = [f"{sample.at_ns / NS_PER_S:12.1f}  {sample.value:.6g}" for sample in history.samples]
-    return "\n".join([f"{'plant time s':>12}  {history.series}", *rows]) + "\n"
+    return "\n".join([f"{history.axis.replace('_', ' '):>12}  {history.series}", *rows]) + "\n"
 
 
 def as_sparkline(history: History) -> str:
@@ -106,14 +128,14 @@ def as_csv(history: History) -> str:
     """RFC 4180 with a header; times in seconds, values in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["plant_time_s", history.series])
+    writer.writerow([history.axis, history.series])
     writer.writerows([repr(sample.at_ns / NS_PER_S), repr(sample.value)] for sample in history.samples)
     return text.getvalue()
 
 
 def as_json(history: History) -> str:
     """One JSON object."""
-    data = [{"plant_time_s": sample.at_ns / NS_PER_S, "value": sample.value} for sample in history.samples]
+    data = [{history.axis: sample.at_ns / NS_PER_S, "value": sample.value} for sample in history.samples]
     return json.dumps({"metric": history.series, "data": data}, allow_nan=False) + "\n"
 
 
@@ -131,7 +153,7 @@ def as_png(history: History, path: Path) -> None:
     figure = Figure(figsize=(10, 3), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.plot([sample.at_ns / NS_PER_S for sample in history.samples], history.values, linewidth=1.2)
-    axes.set_xlabel("plant time, s")
+    axes.set_xlabel(history.axis.removesuffix("_s").replace("_", " ") + ", s")
     axes.set_title(history.series, loc="left")
     axes.grid(alpha=0.3)
     figure.savefig(path, metadata={"Software": None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.plants.scenario import PlannedFault, Scenario
 from controller.session import Result, Session, Ticking
-from metrics.errors import BadDataError, PlantError, PlantRefusedError
+from metrics.errors import BadDataError, PlantError, PlantRefusedError, RecordingEndedError
 from state.phase import Phase
 from state.stimulus import ProbeEnded, ProbeIntended
 
@@ -24,7 +24,11 @@ class ScenarioFaults:
             next(checks)
             waited = 0
             while True:
-                seen = yield
+                try:
+                    seen = yield
+                except RecordingEndedError as ended:
+                    checks.throw(ended)
+                    continue
                 waited += 1
                 self._inject_due(phase, waited)
                 checks.send(seen)

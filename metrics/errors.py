@@ -27,6 +27,10 @@ class BadDataError(IaceError):
     """A file that was handed to us (scenario, replay, journal) cannot be read; repair or replace it."""
 
 
+class RecordingEndedError(IaceError):
+    """A recorded plant has no further tick: what is not known by now stays unknown."""
+
+
 class PlantError(IaceError):
     """Something between us and the governed system."""
 

@@ -10,7 +10,7 @@ from controller import history
 from controller.cli import main
 from controller.rundir import TELEMETRY, directory
 from metrics.errors import BadDataError
-from metrics.store.protocol import Aggregate, Point
+from metrics.store.protocol import Aggregate, Point, Sample
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import NS_PER_S
 
@@ -119,3 +119,17 @@ def test_series_are_found_by_full_name_or_last_part(data_dir):
     with pytest.raises(BadDataError, match="no history of 'coh'"):
         history.read(store, "coh", last_s=None, step_s=None, how=Aggregate.MEAN)
     store.close()
+
+
+def test_only_influxdb_is_another_source(data_dir, capsys):
+    """`--from` with anything but an InfluxDB is a usage error that points at --run."""
+    assert main(["history", "coherence", "--from", "some.csv", "--data-dir", str(data_dir)]) == 2
+    assert "for a run there is --run" in capsys.readouterr().err
+
+
+def test_an_axis_of_its_own_is_named_in_every_form():
+    """Where times are those of InfluxDB, table, CSV and JSON say so."""
+    found = history.History("kpi.coherence", [Sample(1_767_225_600 * NS_PER_S, 0.95)], history.UNIX_TIME)
+    assert history.as_table(found) == " unix time s  kpi.coherence\n1767225600.0  0.95\n"
+    assert history.as_csv(found) == "unix_time_s,kpi.coherence\r\n1767225600.0,0.95\r\n"
+    assert json.loads(history.as_json(found))["data"] == [{"unix_time_s": 1767225600.0, "value": 0.95}]

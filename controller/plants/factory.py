@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from controller import config as configuration
 from controller.clock import SystemClock, VirtualClock
 from controller.plants.plant import Plant
 from controller.settings import Config
+
+BAD_ROWS_TOLD = 20
+
+_log = logging.getLogger(f"iace.{__name__}")
 
 
 def make_plant(config: Config, virtual: VirtualClock) -> Plant:
@@ -15,6 +21,9 @@ def make_plant(config: Config, virtual: VirtualClock) -> Plant:
 
     Raises:
         ConfigInvalidError: the address or the token file is unusable, or the embedded cluster cannot be built as asked.
+        BadDataError: nothing in the recording can be used.
+        StoreFailedError: the store that holds the recording does not answer.
+        NotPermittedError: the recording must not be read.
     """
     plant = config.plant
     if plant.kind == "http":
@@ -26,6 +35,16 @@ def make_plant(config: Config, virtual: VirtualClock) -> Plant:
             token=configuration.token(config),
             monotonic_s=SystemClock().monotonic_s,
         )
+    if plant.kind == "replay":
+        from controller.plants.recorded import RecordedPlant  # noqa: PLC0415 - as the docstring says
+        from controller.recording_source import take  # noqa: PLC0415 - as the docstring says
+
+        recording = take(plant.recording or "", config, signals=True)
+        for bad in recording.bad[:BAD_ROWS_TOLD]:
+            _log.warning("%s:%d is left out: %s", recording.source, bad.line, bad.reason)
+        if len(recording.bad) > BAD_ROWS_TOLD:
+            _log.warning("%s: %d bad rows are left out in all", recording.source, len(recording.bad))
+        return RecordedPlant(recording, clock=virtual)
     from controller.plants.embedded import EmbeddedPlant  # noqa: PLC0415 - as the docstring says
 
     return EmbeddedPlant(nodes=plant.nodes, clusters=plant.clusters, seed=plant.seed, clock=virtual)

@@ -52,6 +52,11 @@ class InfluxHistory:
         """The names of all series that have samples, sorted."""
         return tuple(sorted(name for measurement in _TAGS for name in self._names(measurement)))
 
+    def plants(self) -> tuple[str, ...]:
+        """The names of all plants that the bucket holds anything of, sorted."""
+        rows = self._rows('SHOW TAG VALUES WITH KEY = "plant"')
+        return tuple(sorted({decode_name(value) for _, value in rows}))
+
     def retain(self, before_ns: int) -> int:
         """Forget every sample older than `before_ns`; how many went."""
         condition = self._where({}, TIME_MIN_NS, before_ns)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isfinite
 from typing import NamedTuple
 
-from metrics.store.line_protocol import TIME_MAX_NS, TIME_MIN_NS, Encoder, field_key, series_key
+from metrics.store.line_protocol import TIME_MAX_NS, TIME_MIN_NS, Encoder, field_key, series_key, text_value
 from metrics.store.protocol import Point
 from metrics.telemetry import Frame
 
@@ -82,6 +82,7 @@ class LineWriter:
         self._cluster_of = cluster_of
         self._encoder = Encoder()
         self._prefixes: dict[str, str] = {}
+        self._nodes: dict[str, tuple[str, str]] = {}
 
     def points(self, points: Iterable[Point]) -> Lines:
         """A line for each point; those that are not finite, or beyond InfluxDB's time, are counted as rejected."""
@@ -113,22 +114,29 @@ class LineWriter:
         Raises:
             ValueError: the lengths differ.
         """
-        lines, rejected = [], 0
-        for node, state, *values in zip(nodes, status, *signals.values(), strict=True):
-            tags = {"plant": self._plant, "cluster": self._cluster_of(node), "node": node}
-            figures = {name: float(value) for name, value in zip(signals, values, strict=True)}
-            line = self._encoder.line(NODE, tags, {**figures, "status": str(state)}, at_ns)
-            if line is None:
-                rejected += 1
-            else:
-                lines.append(line)
-        return Lines(lines, rejected)
+        columns = [_column(field_key(name), values) for name, values in signals.items()]
+        lines = []
+        for node, state, *figures in zip(nodes, status, *columns, strict=True):
+            lines.append(f"{self._node(node)}{''.join(figures)}status={text_value(state)} {at_ns}")
+        in_time = TIME_MIN_NS <= at_ns <= TIME_MAX_NS
+        return Lines(lines, 0) if in_time else Lines([], len(lines))
 
     def event(self, *, kind: str, state: str, text: str, seq: int, at_ns: int) -> Lines:
         """The line of one event; `seq` is its number in the journal."""
         tags = {"plant": self._plant, "kind": kind, "state": state}
         line = self._encoder.line(EVENT, tags, {"text": text, "seq": seq}, at_ns)
         return Lines([line], 0) if line is not None else Lines([], 1)
+
+    def _node(self, node: str) -> str:
+        """What the line of a whole node begins with."""
+        cluster = self._cluster_of(node)
+        known = self._nodes.get(node)
+        if known is None or known[0] != cluster:
+            if len(self._nodes) >= _SERIES_REMEMBERED:
+                self._nodes.clear()
+            tags = {"plant": self._plant, "cluster": cluster, "node": node}
+            known = self._nodes[node] = (cluster, f"{series_key(NODE, tags)} ")
+        return known[1]
 
     def _learn(self, series: str) -> str:
         """What the lines of `series` begin with."""
@@ -148,3 +156,8 @@ class LineWriter:
             yield "cluster", self._cluster_of(where.tag[1])
         else:
             yield "run", self._run
+
+
+def _column(key: str, values: Iterable[float]) -> list[str]:
+    """One field of many lines, each with the comma behind it; "" where there is no figure."""
+    return [f"{key}={value!r}," if isfinite(value) else "" for value in map(float, values)]

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from math import isfinite
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -122,6 +123,12 @@ def field_key(name: str) -> str:
     return _escaped(_named(name, "field"))
 
 
+@lru_cache(maxsize=1024)
+def text_value(text: str) -> str:
+    """A text as the value of a field, quoted and escaped; remembered, for the few words that are written often."""
+    return _quoted(text)
+
+
 def field_type(value: FieldValue) -> FieldType:
     """The type of the field that `value` founds.
 
@@ -190,8 +197,10 @@ def _boolean(value: FieldValue) -> str | None:
 
 
 def _string(value: FieldValue) -> str | None:
-    if not isinstance(value, str):
-        return None
+    return _quoted(value) if isinstance(value, str) else None
+
+
+def _quoted(value: str) -> str:
     if not value.isascii():
         value = value.encode("utf-8", "replace").decode()  # lone surrogates have no form
     if "\\" in value or '"' in value:
