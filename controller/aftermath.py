@@ -43,16 +43,22 @@ class Aftermath:
 
 def clear_up(left: Leftover, plant: Plant, *, epoch: int, name: str) -> Aftermath:
     """Undo what is left at the plant; `name` makes the idempotency keys unique."""
-    after = Aftermath()
-    for probe, data in left.state.probes.items():
-        undo = data.get("undo")
-        if isinstance(undo, dict):
-            _undo(after, probe, undo, plant, epoch=epoch, name=name)
+    after = undo_probes(left.state, plant, epoch=epoch, name=name)
     if left.state.trial is not None:
         good = Parameters.parse(left.state.trial.previous)
         back = partial(plant.apply, good, key=f"{name}/parameters", epoch=epoch)
         after.attempt("parameters back to the last good value", back)
     _look_at_nodes(after, left.state, plant)
+    return after
+
+
+def undo_probes(state: DurableState, plant: Plant, *, epoch: int, name: str) -> Aftermath:
+    """Undo what open probes have left at the plant; `name` makes the idempotency keys unique."""
+    after = Aftermath()
+    for probe, data in state.probes.items():
+        undo = data.get("undo")
+        if isinstance(undo, dict):
+            _undo(after, probe, undo, plant, epoch=epoch, name=name)
     return after
 
 

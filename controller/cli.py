@@ -14,7 +14,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from controller import cli_backtest, cli_history, cli_journal, cli_qecs, cli_run
+from controller import (
+    cli_backtest,
+    cli_control,
+    cli_doctor,
+    cli_govern,
+    cli_history,
+    cli_journal,
+    cli_qecs,
+    cli_run,
+    cli_token,
+)
 from metrics.errors import IaceError
 from state.outcome import ExitCode, code_of
 
@@ -69,10 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"iace {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     cli_run.add_commands(commands)
+    cli_govern.add_commands(commands)
     cli_journal.add_commands(commands)
     cli_history.add_commands(commands)
     cli_backtest.add_commands(commands)
     cli_qecs.add_commands(commands)
+    cli_control.add_commands(commands)
+    cli_token.add_commands(commands)
+    cli_doctor.add_commands(commands)
     return parser
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from controller.cli_run import add_data_dir
+from controller.cli_run import add_data_dir, run_name
 
 if TYPE_CHECKING:
     from state.journal import Journal
@@ -29,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ("export", "print the events as canonical JSON lines", _export),
     ):
         action = actions.add_parser(name, help=help_)
-        action.add_argument("--run", type=int, metavar="N", help="which run (default the latest)")
+        action.add_argument("--run", type=run_name, metavar="N|govern", help="which run (default the latest)")
         add_data_dir(action)
         action.set_defaults(command=function)
     diagram = commands.add_parser("diagram", help="the state machine as a Mermaid diagram")

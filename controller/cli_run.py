@@ -18,7 +18,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="phases I to IV once, with an exit code",
         description="Walk the plant through phases I to IV once, write a report, and leave with an exit code.",
         epilog="examples:\n  iace run --scenario cluster-fault; echo $?     # 51: a guard forbade the isolation\n"
-        "  iace run --format json | jq .exit_name\n  iace run --dry-run --scenario byzantine-node",
+        "  iace run --format json | jq .exit_name\n  iace run --dry-run --scenario byzantine-node\n"
+        "  iace run --plant replay --from recorded.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_plant_options(run)
@@ -52,7 +53,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def add_plant_options(parser: argparse.ArgumentParser) -> None:
     """The options that choose configuration and plant."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (default iace.toml, if any)")
-    parser.add_argument("--plant", choices=("embedded", "http"), help="which kind of plant (default embedded)")
+    parser.add_argument("--plant", choices=("embedded", "http", "replay"), help="which kind (default embedded)")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="SOURCE",
+        help="what a replay plant observes: CSV, store, run's number, influxdb",
+    )
     parser.add_argument("--url", help="address of an http plant")
     parser.add_argument("--nodes", type=int, metavar="N", help="nodes of the embedded plant (default 50)")
     parser.add_argument("--clusters", type=int, metavar="M", help="its clusters (default by the model's rule)")
@@ -67,12 +74,22 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def run_name(text: str) -> int | str:
+    """What `--run` names: the number of a run, or "govern" for the daemon.
+
+    Raises:
+        ValueError: neither.
+    """
+    return text if text == "govern" else int(text)
+
+
 def overrides(options: argparse.Namespace) -> dict[str, dict[str, object]]:
     """The settings that the command line overrides; None where a flag was not given."""
     return {
         "plant": {
-            "kind": options.plant or ("http" if options.url else None),
+            "kind": options.plant or ("http" if options.url else "replay" if options.source else None),
             "url": options.url,
+            "recording": _located(options),
             "nodes": options.nodes,
             "clusters": options.clusters,
             "seed": options.seed,
@@ -85,6 +102,16 @@ def overrides(options: argparse.Namespace) -> dict[str, dict[str, object]]:
             "deadline_s": getattr(options, "deadline", None),
         },
     }
+
+
+def _located(options: argparse.Namespace) -> str | None:
+    """What is to be replayed; a run is named by its number."""
+    source: str | None = options.source
+    if source is None or not source.isdecimal():
+        return source
+    from controller.recording_source import located  # noqa: PLC0415 - a run that replays nothing need not wait for it
+
+    return located(source, getattr(options, "data_dir", DATA_DIR))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -31,12 +31,16 @@ DEFAULT_FILE = Path("iace.toml")
 ENV_PREFIX = "IACE_"
 ENV_FILE = "IACE_CONFIG"
 ENV_IGNORED_PREFIX = "IACE_TEST_"
+ENV_OF_CLIENTS = frozenset({"IACE_API", "IACE_TOKEN"})  # for the commands that ask a running daemon: no settings
 FILE_BYTES_MAX = 1_000_000  # no configuration of ours is that long, and a mistaken path should not fill the memory
 
 # What is known to change no decision: two runs that differ only here must decide alike.
-_WITHOUT_INFLUENCE = frozenset({"log", "store", "prometheus", "plant.url", "plant.token_file"})
+_WITHOUT_INFLUENCE = frozenset(
+    {"log", "store", "journal", "influxdb", "prometheus", "api", "plant.url", "plant.recording", "plant.token_file"}
+)
 _SHOWN_CHARACTERS = 60
-_NEVER_SHOWN = frozenset({"plant.url", "plant.token_file"})  # a token that was put there by mistake must not be printed
+# A token that was put there by mistake must not be printed.
+_NEVER_SHOWN = frozenset({"plant.url", "plant.token_file", "influxdb.url", "influxdb.token_file"})
 
 Nested = dict[str, Any]
 
@@ -96,16 +100,16 @@ def token(config: Config) -> str | None:
     Raises:
         ConfigInvalidError: the file cannot be read or holds no token.
     """
-    path = config.plant.token_file
-    if path is None:
-        return None
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalidError(str(path), [f"plant.token_file: cannot be read: {_reason(error)}"]) from error
-    if not secret or not secret.isprintable() or " " in secret:
-        raise ConfigInvalidError(str(path), ["plant.token_file: must hold one token and nothing else"])
-    return secret
+    return secret("plant.token_file", config.plant.token_file)
+
+
+def influxdb_token(config: Config) -> str | None:
+    """The token from `influxdb.token_file`, or None where none is configured.
+
+    Raises:
+        ConfigInvalidError: the file cannot be read or holds no token.
+    """
+    return secret("influxdb.token_file", config.influxdb.token_file)
 
 
 def values(config: Config) -> dict[str, dict[str, object]]:
@@ -135,6 +139,23 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def secret(setting: str, path: Path | None) -> str | None:
+    """The token in the file that a setting names, or None where it names none.
+
+    Raises:
+        ConfigInvalidError: the file cannot be read or holds no token.
+    """
+    if path is None:
+        return None
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalidError(str(path), [f"{setting}: cannot be read: {_reason(error)}"]) from error
+    if not secret or not secret.isprintable() or " " in secret:
+        raise ConfigInvalidError(str(path), [f"{setting}: must hold one token and nothing else"])
+    return secret
+
+
 def _read(path: Path) -> Nested:
     try:
         with path.open("rb") as file:
@@ -159,7 +180,9 @@ def _environment(environ: Mapping[str, str]) -> tuple[Nested, list[str]]:
     nested: Nested = {}
     unknown = []
     for name in sorted(environ):
-        if not name.startswith(ENV_PREFIX) or name == ENV_FILE or name.startswith(ENV_IGNORED_PREFIX):
+        if not name.startswith(ENV_PREFIX) or name.startswith(ENV_IGNORED_PREFIX):
+            continue
+        if name == ENV_FILE or name in ENV_OF_CLIENTS:
             continue
         parts = name.removeprefix(ENV_PREFIX).lower().split("__")
         annotation = _annotation(parts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import get_args
+from typing import get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,7 +28,7 @@ Settings come in three layers, each over the one before:
 
 Unknown keys and variables are refused, and every problem is told at once, with its path and where it came from (exit
 code 78). `iace config check` tells without running, `iace config show` prints what is in force. No setting holds a
-secret: a token is read from the file that `plant.token_file` names.
+secret: a token is read from the file that `plant.token_file` or `influxdb.token_file` names.
 
 ```toml
 [plant]
@@ -80,6 +80,8 @@ def _shown(default: object) -> str:
         return "not set"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
+    if default == ():
+        return "none"
     return f"`{default:.4g}`" if isinstance(default, float) and default < 1 else f"`{default}`"
 
 
@@ -92,6 +94,8 @@ def _kind(field: FieldInfo) -> str:
     choices = [item for item in get_args(field.annotation) if isinstance(item, str)]
     if choices:
         return " or ".join(f"`{choice}`" for choice in choices)
+    if get_origin(field.annotation) is tuple:
+        return "list of texts"
     kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
     names = {bool: "`true` or `false`", int: "whole number", float: "number", str: "text"}
     return names.get(kinds[0], "file name")

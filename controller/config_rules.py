@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from controller.clock import utc_ns
 from controller.settings import Config, KpiSettings
 from metrics.kpi import CATALOGUE, Limit, Side
 
@@ -61,18 +62,66 @@ def _url_needed(config: Config) -> str | None:
 
 
 def _url_form(config: Config) -> str | None:
-    if config.plant.url is None:
+    return _address(config.plant.url, "plant.token_file")
+
+
+def _influxdb_url(config: Config) -> str | None:
+    return _address(config.influxdb.url, "influxdb.token_file")
+
+
+def _address(url: str | None, token_file: str) -> str | None:
+    """What is wrong with an address, if one is given."""
+    if url is None:
         return None
     try:
-        parts = urlsplit(config.plant.url)
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return "is no URL"
-    if not usable or any(character.isspace() for character in config.plant.url):
+    if not usable or any(character.isspace() for character in url):
         return "must be an http:// or https:// address with a host"
     # The address is printed, logged and journaled: it is no place for anything secret.
     if parts.username is not None or parts.query or parts.fragment:
-        return "must hold no user, password, query or fragment; a token belongs in plant.token_file"
+        return f"must hold no user, password, query or fragment; a token belongs in {token_file}"
+    return None
+
+
+def _tls(config: Config) -> str | None:
+    api = config.api
+    if (api.tls_cert_file is None) != (api.tls_key_file is None):
+        return "api.tls_cert_file and api.tls_key_file are needed together, or neither"
+    return None
+
+
+def _origins(config: Config) -> str | None:
+    wrong = [origin for origin in config.api.cors_origins if not _is_origin(origin)]
+    if wrong:
+        return f"{wrong[0][:60]!r} is no origin: write it like https://grafana.example:3000, without a path"
+    return None
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return text == f"{parts.scheme}://{parts.netloc}" and parts.scheme in ("http", "https") and "@" not in text
+
+
+def _base_time(config: Config) -> str | None:
+    text = config.influxdb.base_time
+    if text is None:
+        return None
+    try:
+        utc_ns(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _recording_needed(config: Config) -> str | None:
+    if config.plant.kind == "replay" and config.plant.recording is None:
+        return 'is needed with plant.kind = "replay": name it with --from'
     return None
 
 
@@ -160,6 +209,7 @@ def _rule(problem: Callable[[Config], str | None], path: str, *others: str) -> R
 RULES: tuple[Rule, ...] = (
     _rule(_url_needed, "plant.url", "plant.kind"),
     _rule(_url_form, "plant.url"),
+    _rule(_recording_needed, "plant.recording", "plant.kind"),
     _rule(_more_clusters_than_nodes, "plant.clusters", "plant.nodes"),
     _rule(_cluster_sizes, "plant.clusters", "plant.nodes"),
     _rule(_evidence, "isolation.evidence_nodes_min", "plant.nodes", "plant.kind"),
@@ -167,5 +217,9 @@ RULES: tuple[Rule, ...] = (
     _rule(_backoff, "isolation.backoff_max_s", "isolation.backoff_base_s"),
     _rule(_time_limit, "isolation.ttl_s", "isolation.verify_s"),
     _rule(_minutes_kept, "store.rollup_minute_retention_s", "store.retention_s"),
+    _rule(_influxdb_url, "influxdb.url"),
+    _rule(_base_time, "influxdb.base_time"),
+    _rule(_tls, "api.tls_cert_file", "api.tls_key_file"),
+    _rule(_origins, "api.cors_origins"),
     _rule(_hours_kept, "store.rollup_hour_retention_s", "store.rollup_minute_retention_s"),
 )

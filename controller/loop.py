@@ -8,21 +8,25 @@ decision to do it is durable.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.clock import Clock
 from controller.effector import Effector
+from controller.plant_time import PlantTime
 from controller.plants.plant import Plant
 from controller.publisher import Publisher
 from controller.record import Recorded, RunRecord
 from metrics.assessment import Assessment, Assessor
 from metrics.observation import Observation, Parameters, Topology
 from state import invariants
+from state.action import Action, Reply
 from state.decision import Decision
-from state.governor import Governor
+from state.durable import IntentKind
+from state.event import EventKind
+from state.governor import EVIDENCE_MAX_S, Governor
 from state.isolation import IsolationPolicy
 from state.journal import Journal
-from state.stimulus import Assessed, Stimulus
+from state.stimulus import Assessed, Replied, Stimulus
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Loop:
         record: what the report is made from.
         policy: the isolation policy, for the invariants.
         deadline_s: how long an observation may take.
+        time: the governor's time; a daemon's goes on over restarts.
 
     Attributes:
         backlog: ticks that have been received and not yet been taken in; after a late look there are several.
@@ -63,9 +68,11 @@ class Loop:
         record: RunRecord,
         policy: IsolationPolicy,
         deadline_s: float,
+        time: PlantTime | None = None,
     ) -> None:
         self.governor = governor
-        self.now_s = 0.0
+        self._time = time or PlantTime()
+        self.now_s = self._time.now_s
         self.assessment: Assessment | None = None
         self.parameters: Parameters | None = None
         self._plant = plant
@@ -90,6 +97,10 @@ class Loop:
         """The KPIs that are persistently outside their limits as of the latest tick."""
         return self.assessment.unhealthy() if self.assessment is not None else ()
 
+    def reassess(self, assessor: Assessor, policy: IsolationPolicy) -> None:
+        """Measure and check by another configuration from the next tick on."""
+        self._assessor, self._policy = assessor, policy
+
     def tick(self) -> Iterator[Seen]:
         """Take in whatever ticks the plant has made since the last call, oldest first.
 
@@ -104,7 +115,7 @@ class Loop:
             if observation.tick <= self._last_tick:
                 continue  # stale evidence decides nothing
             self._last_tick = observation.tick
-            yield self._take(observation)
+            yield self._take(observation, observations[-1].plant_time_s - observation.plant_time_s)
 
     def tell(self, stimulus: Stimulus) -> Decision:
         """Let the governor decide on something, make the decision durable, and carry it out."""
@@ -115,19 +126,37 @@ class Loop:
     def carry_out(self, decision: Decision) -> None:
         """Make a decision durable, then do what it says."""
         if self.topology is not None:
-            invariants.check(self.governor.state, self._policy, self.topology)
+            # Where the plant itself has shrunk, what is out may be beyond a budget without anybody having acted.
+            acting = any(event.kind is EventKind.ISOLATION_INTENDED for event in decision.events)
+            invariants.check(self.governor.state, self._policy, self.topology, acting=acting)
         entries = self._journal.append(decision.events, epoch=self.governor.state.epoch, wall_time=self._clock.wall())
         for entry in entries:
             self._publisher.event(Recorded(entry.seq, entry.hash, entry.event))
         self._record.refuse(decision.refusals)
         for action in decision.actions:
-            self.tell(self._effector.carry_out(action))
+            self.tell(self._too_late(action) or self._effector.carry_out(action))
 
-    def _take(self, observation: Observation) -> Seen:
-        self.now_s = observation.plant_time_s
+    def _too_late(self, action: Action) -> Replied | None:
+        """That an action on a node is not sent any more, because what it was decided on has become too old meanwhile.
+
+        Renewals and parameters are exempt: they keep, or bring back, what was.
+        """
+        intent = self.governor.state.intents.get(action.key)
+        if self.assessment is None or intent is None or intent.kind is IntentKind.RENEW:
+            return None
+        received_s = self._clock.monotonic_s()
+        age_s = received_s - self.assessment.received_s
+        if age_s <= EVIDENCE_MAX_S:
+            return None
+        return Replied(action.key, Reply.VOID, f"not sent: the evidence was {age_s:.0f} s old", received_s)
+
+    def _take(self, observation: Observation, lag_s: float) -> Seen:
+        self.now_s = self._time.at(observation.plant_time_s)
+        if self.now_s != observation.plant_time_s:
+            observation = replace(observation, plant_time_s=self.now_s)
         self.topology = observation.topology
         assessment = self._assessor.assess(observation)
         self._publisher.tick(observation, assessment, self.governor.state.phase)
         self.assessment, self.parameters = assessment, observation.parameters
-        self.tell(Assessed(assessment, observation.parameters))
+        self.tell(Assessed(assessment, observation.parameters, lag_s))
         return Seen(observation, assessment)

@@ -1,7 +1,7 @@
 """Everything that a run leaves behind in memory: what the report, the plots and the proposals are made from.
 
 The journal holds what happened for good; this record adds what is only evidence (KPI values, check results, refusals).
-It is filled by the loop and read when the run ends. Memory grows with the ticks of one run, not of a daemon.
+It is filled by the loop and read when the run ends. Memory grows with the ticks of a run; a daemon trims it.
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ class KpiHistory:
             if len(series) == ticks:
                 series.append(math.nan)
 
+    def trim(self, ticks_max: int) -> None:
+        """Forget all but the latest `ticks_max` ticks."""
+        del self.plant_time_s[:-ticks_max], self.phases[:-ticks_max]
+        for series in self.values.values():
+            del series[:-ticks_max]
+
 
 @dataclass(slots=True)
 class RunRecord:
@@ -99,3 +105,10 @@ class RunRecord:
         """Count refusals; one explanation is kept once, whatever the values were each time."""
         for refusal in refusals:
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+
+    def trim(self, items_max: int) -> None:
+        """Forget all but the latest `items_max` ticks, events, anomalies and refusals, as a daemon must."""
+        self.history.trim(items_max)
+        del self.events[:-items_max], self.anomalies[:-items_max], self.phases[:-items_max]
+        for refusal in list(self.refusals)[:-items_max]:
+            del self.refusals[refusal]

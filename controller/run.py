@@ -9,12 +9,13 @@ from __future__ import annotations
 import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from controller import aftermath, crash, report, rundir
+from controller.assembly import assessor, governor_settings, retention
 from controller.clock import Clock, SystemClock, VirtualClock
 from controller.config import fingerprint
 from controller.console import RunConsole
@@ -22,7 +23,7 @@ from controller.drive import Driver
 from controller.effector import Effector
 from controller.last_scrape import LastScrape
 from controller.loop import Loop
-from controller.meter import Meter
+from controller.meter import TICK, Meter
 from controller.phases.field import field as field_security
 from controller.phases.improvement import improvement
 from controller.phases.initialization import initialization
@@ -36,18 +37,13 @@ from controller.record import RunRecord
 from controller.scenario_faults import ScenarioFaults
 from controller.session import Session, Ticking
 from controller.settings import Config
+from controller.sinks import Sinks, open_sinks, prepare
 from controller.snapshot import Bounds, snapshot
-from metrics.assessment import Assessor
-from metrics.errors import ConfigInvalidError
+from metrics.errors import ConfigInvalidError, IaceError, RecordingEndedError
 from metrics.export_snapshot import ExportSnapshot
 from metrics.observation import Capability, Topology
-from metrics.store.rollups import Retention
 from metrics.store.sqlite import SqliteStore
-from metrics.store_writer import StoreWriter
-from metrics.telemetry import Telemetry
-from state.governor import Governor, GovernorSettings
-from state.healing import HealingPolicy
-from state.isolation import IsolationPolicy
+from state.governor import Governor
 from state.journal import Journal
 from state.lease import DirectoryLease
 from state.outcome import ExitCode, Facts, Outcome, decide
@@ -108,7 +104,7 @@ def execute(job: Job, console: RunConsole) -> Finished:
         left = rundir.leftovers(job.data_dir)
         number, directory = rundir.make(job.data_dir)
         journal = Journal(directory / rundir.JOURNAL)
-        store = SqliteStore(directory / rundir.TELEMETRY, _retention(job.config))
+        store = SqliteStore(directory / rundir.TELEMETRY, retention(job.config))
         try:
             return _Run(job, console, number, journal, store, left).finish()
         finally:
@@ -154,7 +150,7 @@ class _Run:
         self._meter = Meter(self._record.catalogue)
         self._plant_clock: Clock = self._clock
         self._loop: Loop | None = None
-        self._writer: StoreWriter | None = None
+        self._sinks: Sinks | None = None
         self._driver: Driver[None] | None = None
         self._signal: ExitCode | None = None
 
@@ -168,6 +164,9 @@ class _Run:
                 plant = MeteredPlant(make_plant(self._config, virtual), self._meter, self._clock)
                 self._drive(plant, virtual)
             self._conclude(errors)
+            if self._sinks is not None:
+                with suppress(IaceError):  # a store that fails has had its say by now
+                    self._sinks.close()
             if plant is not None:
                 plant.close()
             return self._write_down(errors)
@@ -184,6 +183,7 @@ class _Run:
         Raises:
             Exception: whatever ended it.
         """
+        prepare(self._config)
         info = plant.connect(self._config.plant.connect_s)
         clock: Clock = self._clock if info.real_time else virtual
         self._plant_clock = clock
@@ -215,28 +215,27 @@ class _Run:
         epoch = plant.epoch_seen(config.plant.deadline_s) + 1
         name = self._record.run_id if info.real_time else "run"
         self._journal.note("run_name", name)
-        telemetry = Telemetry()
-        self._writer = StoreWriter(telemetry, self._store, batch_frames=config.store.flush_ticks, tidy=self._store.tidy)
-        policy = IsolationPolicy(gravity_critical=config.gravity.critical, **config.isolation.model_dump())
-        healing = HealingPolicy(**config.healing.model_dump(exclude={"auto_apply"}))
+        settings = governor_settings(config, dry_run=self._job.dry_run, daemon=False)
+        governor = Governor(settings)
+        sinks = self._sinks = open_sinks(
+            config,
+            self._store,
+            self._job.data_dir,
+            plant=info.name,
+            run=name,
+            real_time=info.real_time,
+            state=governor.state,
+        )
         self._loop = Loop(
             plant=plant,
             clock=clock,
-            assessor=Assessor(
-                config.catalogue(),
-                gravity_critical=config.gravity.critical,
-                g0=config.gravity.unit,
-                evidence_ticks=config.gravity.evidence_ticks,
-                persistence_ticks=config.schedule.persistence_ticks,
-            ),
-            governor=Governor(
-                GovernorSettings(policy, healing, auto_apply=config.auto_apply, dry_run=self._job.dry_run)
-            ),
+            assessor=assessor(config),
+            governor=governor,
             journal=self._journal,
             effector=Effector(plant, clock, run_id=name, epoch=epoch),
-            publisher=Publisher(telemetry, self._writer, self._console, record, self._meter),
+            publisher=Publisher(sinks, self._console, record, self._meter),
             record=record,
-            policy=policy,
+            policy=settings.isolation,
             deadline_s=config.plant.deadline_s,
         )
         session = Session(
@@ -245,8 +244,8 @@ class _Run:
             info,
             self._loop,
             record,
-            self._store,
-            self._writer,
+            sinks.store,
+            sinks.writer,
             self._console,
             self._job.dry_run,
             name,
@@ -304,13 +303,20 @@ class _Run:
             (Phase.PHASE_III, field_security),
         ):
             self._console.phase_started(phase)
-            result = yield from faults.during(phase, checks(session))
+            try:
+                result = yield from faults.during(phase, checks(session))
+            except RecordingEndedError as ended:
+                self._progress.undecided.append(f"{ended}, before {phase} was over")
+                return
             self._describe(session)
             self._ended(result)
             session.loop.tell(PhaseEnded(result))
             if result.verdict is not PhaseVerdict.PASSED:
                 faults.end()
                 return
+        if self._config.plant.kind == "replay":
+            # What is recorded is looked at to its end nevertheless; a verdict needs the ledger.
+            self._progress.undecided.append("a recording shows no ledger: its required checks were skipped")
         self._console.phase_started(Phase.GOVERNING, self._config.schedule.ticks)
         crash.fire_drill()
         yield from faults.during(Phase.GOVERNING, self._govern(session))
@@ -331,8 +337,11 @@ class _Run:
 
     def _govern(self, session: Session) -> Ticking[None]:
         """The governing window, and after it the time that what is in flight gets to settle."""
-        for _ in range(self._config.schedule.ticks):
-            yield
+        try:
+            for _ in range(self._config.schedule.ticks):
+                yield
+        except RecordingEndedError as ended:
+            self._console.say(f"{ended}, and with it the governing window")
         session.loop.tell(WindowClosing())
         state = session.loop.governor.state
         for _ in range(self._config.schedule.settle_max):
@@ -351,6 +360,8 @@ class _Run:
         words = ["iace run"]
         if self._config.plant.kind == "http":
             words.append(f"--plant http --url {self._config.plant.url}")
+        elif self._config.plant.kind == "replay":
+            words.append(f"--plant replay --from {self._config.plant.recording}")
         else:
             words.append(f"--nodes {self._record.nodes} --seed {self._record.seed}")
         if self._job.scenario is not None:
@@ -361,8 +372,8 @@ class _Run:
         """Close the telemetry and journal the outcome; what fails at that has its say in the outcome, too."""
         self._record.wall_s = self._clock.monotonic_s() - self._started_s
         with _kept(errors):
-            if self._writer is not None:
-                self._writer.close()
+            if self._sinks is not None:
+                self._sinks.flush()
         self._record.outcome = decide(self._facts(errors))
         if self._loop is None:
             return
@@ -428,7 +439,7 @@ class _Run:
                 self._console.say(f"not pushed: {failure}")
 
     def _snapshot(self) -> ExportSnapshot:
-        loop, writer = self._loop, self._writer
+        loop, sinks = self._loop, self._sinks
         return snapshot(
             self._meter,
             self._record,
@@ -436,15 +447,11 @@ class _Run:
             state=None if loop is None else loop.governor.state,
             assessment=None if loop is None else loop.assessment,
             parameters=None if loop is None else loop.parameters,
-            stores={} if writer is None else {"sqlite": writer.accounts()},
+            stores={} if sinks is None else sinks.accounts(),
             journal_events=self._journal.tip.seq,
+            journal_failures=self._journal.failures,
             leader=True,
         )
-
-
-def _retention(config: Config) -> Retention:
-    store = config.store
-    return Retention(store.retention_s, store.rollup_minute_retention_s, store.rollup_hour_retention_s)
 
 
 @contextmanager
@@ -457,9 +464,9 @@ def _kept(errors: list[BaseException]) -> Iterator[None]:
 
 
 def _in_real_time(driver: Driver[None], tick: Callable[[], None], interval_s: float) -> None:
-    from controller.scheduler import TickScheduler  # noqa: PLC0415 - a virtual run need not wait for its import
+    from controller.scheduler import Job, JobScheduler  # noqa: PLC0415 - a virtual run need not wait for its import
 
-    with TickScheduler(tick, interval_s):
+    with JobScheduler([Job(TICK, tick, interval_s)]):
         while not driver.wait(timeout_s=min(interval_s, WAKE_S)) and not driver.stopping:
             pass
     driver.tick()  # after a signal: whatever was under way has ended, and the next scheduled tick may be far

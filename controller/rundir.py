@@ -18,6 +18,7 @@ from state.machine import PhaseMachine
 JOURNAL = "journal.db"
 TELEMETRY = "telemetry.db"
 OPEN = "open"
+DAEMON = "govern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +47,22 @@ def directory(data_dir: Path, number: int) -> Path:
     return data_dir / "runs" / str(number)
 
 
-def journal_path(data_dir: Path, number: int | None) -> Path:
-    """The journal of run `number`, or of the latest run.
+def journal_path(data_dir: Path, number: int | str | None) -> Path:
+    """The journal of run `number`, of the daemon (`DAEMON`), or of the latest run, and the daemon's if there is none.
 
     Raises:
         BadDataError: there is no such run.
     """
     known = numbers(data_dir)
+    daemon = data_dir / DAEMON / JOURNAL
+    if number == DAEMON or (number is None and not known and daemon.exists()):
+        return daemon
     if number is None and known:
         number = known[-1]
     if number is None or number not in known:
         there = f"runs there: {known[0]} to {known[-1]}" if known else "there is none yet: start one with iace run"
         raise BadDataError(f"no run {'' if number is None else number} under {data_dir / 'runs'} ({there})")
-    return directory(data_dir, number) / JOURNAL
+    return directory(data_dir, int(number)) / JOURNAL
 
 
 def make(data_dir: Path) -> tuple[int, Path]:

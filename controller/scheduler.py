@@ -8,10 +8,15 @@ clock is the monotonic one, and a trigger that counts in it.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
 
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -55,17 +60,39 @@ class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler is untyped
         return previous + (missed + 1) * self._interval
 
 
-class TickScheduler:
-    """Calls `tick` every `interval_s` seconds in a thread of its own while it is entered."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to be done regularly: its name for people and metrics, and every how many seconds."""
 
-    def __init__(self, tick: Callable[[], None], interval_s: float) -> None:
-        self._scheduler = BackgroundScheduler(timezone=SteadyZone())
-        self._scheduler.add_job(
-            tick, _Every(interval_s), id="tick", max_instances=1, coalesce=True, misfire_grace_time=None
-        )
+    name: str
+    call: Callable[[], None]
+    interval_s: float
 
-    def __enter__(self) -> None:
+
+class JobScheduler:
+    """Runs jobs while it is entered, each in a thread of its own, none beside itself.
+
+    Args:
+        jobs: what is to be done.
+        missed: told the name of a job whose turn came while it was still running.
+
+    A job must end by its own deadline: leaving waits for those that are running.
+    """
+
+    def __init__(self, jobs: Sequence[Job], missed: Callable[[str], None] = lambda _: None) -> None:
+        workers = {"default": ThreadPoolExecutor(max(1, len(jobs)))}
+        self._scheduler = BackgroundScheduler(timezone=SteadyZone(), executors=workers)
+        # APScheduler logs each overrun as a warning, twice a second at worst; they are counted instead.
+        logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
+        self._scheduler.add_listener(lambda event: missed(event.job_id), EVENT_JOB_MAX_INSTANCES)
+        for job in jobs:
+            self._scheduler.add_job(
+                job.call, _Every(job.interval_s), id=job.name, max_instances=1, coalesce=True, misfire_grace_time=None
+            )
+
+    def __enter__(self) -> Self:
         self._scheduler.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._scheduler.shutdown(wait=True)

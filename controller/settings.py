@@ -25,11 +25,17 @@ class Section(BaseModel):
 class PlantSettings(Section):
     """The governed system and how it is reached."""
 
-    kind: Literal["embedded", "http"] = Field(
+    kind: Literal["embedded", "http", "replay"] = Field(
         default="embedded",
-        description="Which adapter governs: `embedded` needs nothing and runs in virtual time, `http` is a server.",
+        description="Which adapter governs: `embedded` needs nothing and runs in virtual time, `http` is a server, "
+        "`replay` only observes what was recorded.",
     )
     url: str | None = Field(default=None, description="Base address of the server; needed by `http`, unused otherwise.")
+    recording: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What `replay` observes: a CSV file, a telemetry store, `influxdb` or `influxdb:PLANT`.",
+    )
     nodes: int = Field(
         default=50,
         ge=5,
@@ -134,6 +140,24 @@ class ScheduleSettings(Section):
         default=3600.0,
         gt=0,
         description="Wall time after which `iace run` stops as inconclusive (exit code 61).",
+        json_schema_extra={"unit": "s"},
+    )
+    report_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="How often `iace govern` writes its report and proposals.",
+        json_schema_extra={"unit": "s"},
+    )
+    flush_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="How often `iace govern` brings buffered telemetry into its store, whatever the batches.",
+        json_schema_extra={"unit": "s"},
+    )
+    housekeeping_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often `iace govern` sums up refused requests and sees to its journal's snapshots.",
         json_schema_extra={"unit": "s"},
     )
     persistence_ticks: int = Field(
@@ -243,11 +267,26 @@ class IsolationSettings(Section):
     backoff_max_s: float = Field(
         default=3600.0, gt=0, description="Cap of the least time out.", json_schema_extra={"unit": "s"}
     )
+    backoff_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share by which a back-off may be drawn longer, by node and offence, so that nodes that went out "
+        "together do not come back together.",
+        json_schema_extra={"unit": "1"},
+    )
     forgive_s: float = Field(
         default=600.0,
         gt=0,
         description="Healthy time that takes one offence back.",
         json_schema_extra={"unit": "s"},
+    )
+    flap_offences: int = Field(
+        default=6,
+        ge=2,
+        description="Isolations from which a node stays out until a person lets it in: one that comes back ill every "
+        "time would go in and out for ever.",
+        json_schema_extra={"unit": "isolations"},
     )
     ttl_s: float = Field(
         default=900.0,
@@ -303,8 +342,20 @@ class HealingSettings(Section):
         default=1.25,
         gt=1,
         le=4,
-        description="Factor of one step: small enough that a wrong step stays far from the model's cliff.",
+        description="Factor of a fixed step, taken where a plant shows no phases and so no model can be made of it.",
         json_schema_extra={"unit": "1"},
+    )
+    trigger_ticks: int = Field(
+        default=10,
+        ge=1,
+        description="Ticks of which more than half outside a limit ask for a trial, if the environment explains them.",
+        json_schema_extra={"unit": "ticks"},
+    )
+    baseline_ticks: int = Field(
+        default=10,
+        ge=1,
+        description="Window before a trial that it is compared with; short, because before a trial things change.",
+        json_schema_extra={"unit": "ticks"},
     )
     settle_ticks: int = Field(
         default=10,
@@ -315,8 +366,15 @@ class HealingSettings(Section):
     measure_ticks: int = Field(
         default=40,
         ge=2,
-        description="Ticks over which a trial is measured; the objective's noise is then about 7 % at 50 nodes.",
+        description="Ticks over which a trial is measured, and again if inconclusive; J is then 7 % noise at 50 nodes.",
         json_schema_extra={"unit": "ticks"},
+    )
+    level: float = Field(
+        default=0.05,
+        gt=0,
+        le=0.4,
+        description="Probability with which noise alone may pass for an effect of a trial.",
+        json_schema_extra={"unit": "1"},
     )
     holdoff_s: float = Field(
         default=60.0,
@@ -324,16 +382,52 @@ class HealingSettings(Section):
         description="Quiet time after a node went out or came back, until KPIs are believed to speak of the couplings.",
         json_schema_extra={"unit": "s"},
     )
+    holdoff_model_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="The same where the identified environment, which does not count that node, explains the KPIs.",
+        json_schema_extra={"unit": "s"},
+    )
+    suspect_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="How long single nodes that stand out, but are not confirmed, hold trials back.",
+        json_schema_extra={"unit": "s"},
+    )
     trials_max: int = Field(
         default=6,
         ge=1,
-        description="Failed trials in a row after which no more are made.",
+        description="Trials in a row without a healthy end after which none is made for a while.",
         json_schema_extra={"unit": "trials"},
+    )
+    backoff_base_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="For how long then; doubled each time in a row.",
+        json_schema_extra={"unit": "s"},
+    )
+    backoff_max_s: float = Field(
+        default=7200.0,
+        gt=0,
+        description="Cap of that back-off.",
+        json_schema_extra={"unit": "s"},
+    )
+    burst: float = Field(
+        default=10.0,
+        ge=1,
+        description="Trials that may be made at once.",
+        json_schema_extra={"unit": "trials"},
+    )
+    per_hour: float = Field(
+        default=30.0,
+        gt=0,
+        description="Trials an hour, at length.",
+        json_schema_extra={"unit": "1/h"},
     )
     min_effect: float = Field(
         default=0.002,
         ge=0,
-        description="Fall of the constraint violation that is kept as an improvement by itself.",
+        description="Change of the constraint violation below which nothing counts as an effect.",
         json_schema_extra={"unit": "1"},
     )
     verify_s: float = Field(
@@ -341,6 +435,36 @@ class HealingSettings(Section):
         gt=0,
         description="How long a change may stay unverified by the plant before it counts as failed.",
         json_schema_extra={"unit": "s"},
+    )
+    supply_tolerance: float = Field(
+        default=0.03,
+        ge=0,
+        description="Share by which the supply may differ from its start before α follows.",
+        json_schema_extra={"unit": "1"},
+    )
+    alpha_step: float = Field(
+        default=0.5,
+        gt=0,
+        le=2,
+        description="Most that α changes at a time.",
+        json_schema_extra={"unit": "1"},
+    )
+    alpha_every_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="Least time between two changes of α.",
+        json_schema_extra={"unit": "s"},
+    )
+
+
+class JournalSettings(Section):
+    """The journal of `iace govern`; that of a run is kept whole."""
+
+    snapshots_kept: int = Field(
+        default=10,
+        ge=1,
+        description="Events before the so many latest snapshots are forgotten; there is a snapshot every 10,000 events.",
+        json_schema_extra={"unit": "snapshots"},
     )
 
 
@@ -373,6 +497,60 @@ class StoreSettings(Section):
     )
 
 
+class InfluxdbSettings(Section):
+    """Telemetry to InfluxDB or VictoriaMetrics as well; see [influxdb.md](influxdb.md)."""
+
+    url: str | None = Field(default=None, description="Base address of the server. Not set: nothing is sent.")
+    bucket: str = Field(
+        default="iace",
+        min_length=1,
+        description="Bucket, which must exist; on 1.8 the database, or `database/retention policy`.",
+    )
+    org: str = Field(default="", description="Organisation; 2.x demands it, the others ignore it.")
+    database: str = Field(default="", description="What InfluxQL calls the bucket, where that is not its own name.")
+    token_file: Path | None = Field(
+        default=None,
+        strict=False,
+        description="File that holds the token; `user:password` on 1.8. The token itself stands in no configuration.",
+    )
+    ca_file: Path | None = Field(
+        default=None, strict=False, description="Certificates to trust for https, where the usual ones do not do."
+    )
+    timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="Longest that one request may take; no tick waits for it.",
+        json_schema_extra={"unit": "s"},
+    )
+    spool_mib: int = Field(
+        default=256,
+        ge=1,
+        le=1_048_576,
+        description="Bound on what waits on disk for the server; beyond it the oldest go, counted.",
+        json_schema_extra={"unit": "MiB"},
+    )
+    batch_points: int = Field(
+        default=5000,
+        ge=1,
+        le=100_000,
+        description="Lines in one request; servers are at their best between 5,000 and 10,000.",
+        json_schema_extra={"unit": "lines"},
+    )
+    linger_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="Longest stay in memory before the disk: what a killed process loses at most.",
+        json_schema_extra={"unit": "s"},
+    )
+    base_time: str | None = Field(
+        default=None,
+        description="UTC time, ISO 8601, of plant time 0. Not set: a real-time plant is stamped by the wall clock, and "
+        "a run in virtual time, which has no time of day, sends nothing.",
+    )
+
+
 class PrometheusSettings(Section):
     """The exporter for Prometheus."""
 
@@ -380,8 +558,68 @@ class PrometheusSettings(Section):
         default=100,
         ge=0,
         le=10_000,
-        description="Nodes with series of their own, the worst by |g|; those that are isolated always have them.",
+        description="Nodes with series of their own in a scrape and in the telemetry store, the worst by |g|; those "
+        "that are isolated always have them. InfluxDB gets all nodes.",
         json_schema_extra={"unit": "nodes"},
+    )
+
+
+class ApiSettings(Section):
+    """The HTTP API of `iace govern`; see [api.md](api.md)."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to bind. Anything but loopback wants TLS and tokens, and is warned of without.",
+    )
+    port: int = Field(default=8470, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+    tls_cert_file: Path | None = Field(
+        default=None, strict=False, description="Certificate chain (PEM) for https, together with its key."
+    )
+    tls_key_file: Path | None = Field(default=None, strict=False, description="Its private key (PEM), not encrypted.")
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Origins, such as `https://grafana.example`, whose pages may read the API. None by default.",
+    )
+    streams_max: int = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        description="Event streams at once, each of which takes a thread; more are told to come back later.",
+        json_schema_extra={"unit": "streams"},
+    )
+    rate_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        description="Requests a second that one client may make in the long run: far more than dashboards do, and far "
+        "less than would slow the ticks down.",
+        json_schema_extra={"unit": "1/s"},
+    )
+    burst: float = Field(
+        default=200.0,
+        ge=1,
+        description="Requests that one client may make at once: a dashboard loads all its panels together.",
+        json_schema_extra={"unit": "requests"},
+    )
+    body_max_bytes: int = Field(
+        default=65_536,
+        ge=1024,
+        le=16_777_216,
+        description="Longest body of a request; a command takes a few hundred bytes.",
+        json_schema_extra={"unit": "byte"},
+    )
+    request_deadline_s: float = Field(
+        default=15.0,
+        gt=0,
+        le=600,
+        description="Total time in which a request has to arrive, and its answer to be taken, however slowly it drips.",
+        json_schema_extra={"unit": "s"},
+    )
+    anonymous_read: bool | None = Field(
+        default=None,
+        description="Whether reading needs no token. Not set: only from this machine, and only while there are no "
+        "tokens. Control always needs one.",
     )
 
 
@@ -403,8 +641,11 @@ class Config(Section):
     gravity: GravitySettings = GravitySettings()
     isolation: IsolationSettings = IsolationSettings()
     healing: HealingSettings = HealingSettings()
+    journal: JournalSettings = JournalSettings()
     store: StoreSettings = StoreSettings()
+    influxdb: InfluxdbSettings = InfluxdbSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
+    api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -47,8 +47,16 @@ def _because(data: Mapping[str, Any]) -> str:
     return f": {data['reason']}" if data.get("reason") else ""
 
 
+def _asked(data: Mapping[str, Any]) -> str:
+    asked = data["asked"]
+    arguments = [f"{quantity(v) if isinstance(v, float) else v}" for k, v in asked.items() if k != "command" and v]
+    return f"{data['by']}: {' '.join([asked['command'], *map(str, arguments)])}{_because(data)}; {data['answer']}"
+
+
 _SENTENCES: Mapping[EventKind, Callable[[Mapping[str, Any]], str]] = {
     EventKind.RUN_STARTED: lambda data: f"run started (epoch {data['epoch']})",
+    EventKind.RESTARTED: lambda data: f"governing goes on (epoch {data['epoch']}){_because(data)}",
+    EventKind.PLANT_LOST: lambda data: f"the plant is lost{_because(data)}",
     EventKind.PHASE_PASSED: _phase("passed"),
     EventKind.PHASE_FAILED: _phase("failed"),
     EventKind.PHASE_UNDECIDED: _phase("is undecided"),
@@ -70,14 +78,20 @@ _SENTENCES: Mapping[EventKind, Callable[[Mapping[str, Any]], str]] = {
     EventKind.RENEWAL_VERIFIED: lambda data: f"{data['node']} stays out, as the plant shows",
     EventKind.RESTORATION_VERIFIED: lambda data: f"{data['node']} takes part again, as the plant shows",
     EventKind.ISOLATION_FAILED: lambda data: f"{data['key']} on {data['node']} failed{_because(data)}",
+    EventKind.RENEWAL_FAILED: lambda data: f"the time limit of {data['node']} could not be renewed{_because(data)}",
+    EventKind.ACTION_ABANDONED: lambda data: f"{data['key']} never took effect{_because(data)}",
     EventKind.ISOLATION_EXPIRED: lambda data: f"the isolation of {data['node']} has ended{_because(data)}",
     EventKind.ACTIONS_SETTLED: lambda _: "nothing is in flight any more",
     EventKind.NODE_READMITTED: lambda data: f"{data['node']} has passed its probation",
+    EventKind.OFFENCE_FORGIVEN: lambda data: f"{data['node']} is forgiven an offence, {data['offences']} are left",
+    EventKind.NODE_FLAPPING: lambda data: (
+        f"{data['node']} has been isolated {data['offences']} times: it stays out until a person lets it in"
+    ),
     EventKind.TRIAL_STARTED: lambda data: f"trial {data['trial']}: {changes(data['from'], data['to'])}{_because(data)}",
     EventKind.TRIAL_APPLIED: lambda data: f"trial {data['trial']} is in force, as the plant shows",
     EventKind.TRIAL_KEPT: lambda data: (
         f"trial {data['trial']} is kept: objective {quantity(data['measured']['objective'])}, "
-        f"violation {quantity(data['measured']['violation'])}"
+        f"violation {quantity(data['measured']['violation'])}{_because(data)}"
     ),
     EventKind.ROLLBACK_INTENDED: lambda data: f"rolling trial {data['trial']} back{_because(data)}",
     EventKind.TRIAL_ROLLED_BACK: lambda data: f"trial {data['trial']} is rolled back, as the plant shows",
@@ -90,6 +104,24 @@ _SENTENCES: Mapping[EventKind, Callable[[Mapping[str, Any]], str]] = {
     ),
     EventKind.INVARIANT_BREACHED: lambda data: f"invariant {data['invariant']} does not hold: {data['detail']}",
     EventKind.SAFE_MODE_LEFT: lambda data: f"SAFE_MODE left{_because(data)}",
+    EventKind.HEALING_EXHAUSTED: lambda data: f"healing has run out of ideas{_because(data)}",
+    EventKind.PAUSE_REQUESTED: lambda data: f"{data['by']} wants a pause{_because(data)}",
+    EventKind.PAUSED: lambda _: "paused: nothing is under way any more",
+    EventKind.RESUMED: lambda data: f"resumed by {data['by']}",
+    EventKind.COMMANDED: _asked,
+    EventKind.COMMAND_REFUSED: lambda data: f"refused: {_asked(data)}",
+    EventKind.REQUESTS_REFUSED: lambda data: (
+        "requests turned away: " + ", ".join(f"{why} {count} times" for why, count in sorted(data["counts"].items()))
+    ),
+    EventKind.CONFIG_RELOADED: lambda data: f"{data['by']}: in force now: {', '.join(data['changed'])}",
+    EventKind.NODE_EXEMPTED: lambda data: (
+        f"{data['node']} is left alone from {quantity(data['from_s'])} s to {quantity(data['until_s'])} s "
+        f"({data['kind']} by {data['owner']}){_because(data)}"
+    ),
+    EventKind.EXEMPTION_ENDED: lambda data: f"{data['node']} is governed like all others again ({data['by']})",
+    EventKind.PROPOSAL_DECIDED: lambda data: f"proposal {data['id']} is {data['status']} ({data['by']})",
+    EventKind.STOPPED: lambda data: f"stopped: {data['reason']} (exit code {data['exit_code']})",
+    EventKind.SNAPSHOT: lambda _: "snapshot of the whole state",
     EventKind.PROBE_INTENDED: lambda data: f"probe {data['probe']} starts",
     EventKind.PROBE_ENDED: lambda data: f"probe {data['probe']} ended",
     EventKind.WINDOW_ENDED: lambda _: "the governing window is over",

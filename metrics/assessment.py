@@ -2,7 +2,8 @@
 
 The `Assessor` brings together what each measuring module sees: the published KPIs and two of our own (gravity wells,
 stable clusters), their limits now and lastingly, the field, the cross-checks and a detector. It decides nothing: what
-an assessment means for the plant is the governor's question.
+an assessment means for the plant is the governor's question. HARU tells the environment behind the figures and where
+they are heading.
 
 An observation of a tick that was assessed before is no new evidence: its assessment comes again, without anomalies and
 with no node trusted. An earlier tick means that the plant started afresh, and everything is learnt anew.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -23,6 +24,10 @@ from metrics.anomaly.incidents import IncidentDetector
 from metrics.crosscheck import DISAGREEMENT_MAX, SensorCrossCheck
 from metrics.detector import Detector, DetectorScores
 from metrics.gravity import EVIDENCE_TICKS, GRAVITY_CRITICAL, GRAVITY_UNIT, FieldReading, GravityField
+from metrics.haru.ahead import KpiAhead, KpiForecast
+from metrics.haru.costs import CostShares
+from metrics.haru.environment import EnvironmentIdentifier
+from metrics.haru.plant_model import Environment
 from metrics.kpi import CATALOGUE, Kpi, KpiStatus
 from metrics.kpi_verdict import KpiVerdict, Persistence
 from metrics.observation import NodeSignals, Observation, Topology
@@ -53,6 +58,9 @@ class Assessment:
         anomalies: those that began in this tick.
         scores: the detector's score of each KPI, NaN while unknown.
         plant_safe_mode: what the plant says of its own safe mode.
+        environment: as HARU identifies it from the phases; None where the plant shows none, or too little is known.
+        costs: what the action cost is made of; None for a plant without nodes.
+        forecasts: of the KPIs that the couplings move, by name; without those of which too little is known.
     """
 
     tick: int
@@ -67,6 +75,9 @@ class Assessment:
     anomalies: tuple[Anomaly, ...]
     scores: Mapping[str, float]
     plant_safe_mode: bool | None
+    environment: Environment | None = None
+    costs: CostShares | None = None
+    forecasts: Mapping[str, KpiForecast] = field(default_factory=dict)
 
     def unhealthy(self) -> tuple[str, ...]:
         """Names of the KPIs that are lastingly beyond a limit."""
@@ -142,6 +153,8 @@ class _Run:
         self._sensors = SensorCrossCheck()
         self._recomputation = Recomputation()
         self._watch = AnomalyWatch(catalogue)
+        self._identifier = EnvironmentIdentifier()
+        self._ahead = KpiAhead(catalogue)
         self._orders = np.zeros(0)
 
     def assess(self, observation: Observation) -> Assessment:
@@ -153,6 +166,7 @@ class _Run:
         values = self._values(observation, reading, gap_ticks)
         verdicts = {name: self._persistence[name].update(value) for name, value in values.items()}
         scores = self._detector.update(observation.plant_time_s, np.array(list(values.values())))
+        self._identifier.update(observation)
         assessment = Assessment(
             tick=observation.tick,
             plant_time_s=observation.plant_time_s,
@@ -166,6 +180,9 @@ class _Run:
             anomalies=(),
             scores=MappingProxyType(dict(zip(values, scores.score.tolist(), strict=True))),
             plant_safe_mode=observation.safe_mode,
+            environment=self._identifier.environment(),
+            costs=self._identifier.costs(),
+            forecasts=self._ahead.update(observation),
         )
         self.last = replace(assessment, anomalies=tuple(self._anomalies(observation, assessment, scores, gap_ticks)))
         return self.last

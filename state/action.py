@@ -12,11 +12,12 @@ from metrics.observation import NodeId, Parameters
 
 
 class Reply(StrEnum):
-    """What the plant answered to an action; the effect itself is only believed when read back."""
+    """What became of an action; the effect itself is only believed when read back. VOID: it was never sent."""
 
     APPLIED = "applied"
     REFUSED = "refused"
     UNKNOWN = "unknown"
+    VOID = "void"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,30 @@ from state.isolation import Refusal
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operator is told: whether it will be done, and what will happen, or why not.
+
+    Attributes:
+        accepted: whether the command takes effect.
+        text: a sentence for people.
+        guard: what forbade it, if a guard did.
+        repeated: True where the same key had been answered before.
+    """
+
+    accepted: bool
+    text: str
+    guard: str | None = None
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What has been decided; nothing of it has been done yet."""
+    """What has been decided; nothing of it has been done yet. `answer` is set for commands alone."""
 
     events: tuple[Event, ...] = ()
     actions: tuple[Action, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    answer: Answer | None = None
 
 
 @dataclass(slots=True)
@@ -33,8 +51,9 @@ class Draft:
     events: list[Event] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    answer: Answer | None = None
 
-    def record(self, kind: EventKind, **data: object) -> None:
+    def record(self, kind: EventKind, /, **data: object) -> None:
         """A fact: applied to the state at once, journaled before any action is carried out.
 
         Raises:
@@ -57,4 +76,4 @@ class Draft:
 
     def finish(self) -> Decision:
         """The decision."""
-        return Decision(tuple(self.events), tuple(self.actions), tuple(self.refusals))
+        return Decision(tuple(self.events), tuple(self.actions), tuple(self.refusals), self.answer)

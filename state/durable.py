@@ -8,18 +8,26 @@ not ours or not whole, and raises. Moving averages and confirmation counters are
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 from metrics.errors import BadDataError
+from metrics.haru.tuning import trust_after
 from state.action import Reply
+from state.command import ExemptionKind
 from state.event import Event, EventKind
-from state.machine import TRIGGERS, PhaseMachine
+from state.machine import TRIGGERS, Facts, PhaseMachine
 from state.phase import Phase
 
 SELF_ENDING: frozenset[EventKind | None] = frozenset({None, EventKind.STORM_DETECTED, EventKind.SENSORS_DOUBTED})
+RETRIED: frozenset[EventKind | None] = frozenset({EventKind.PHASE_FAILED, EventKind.PHASE_UNDECIDED})
+COMMANDS_KEPT = 256  # a repeated command is recognised among so many; a client that repeats does so within minutes
+POLICY = "policy"  # who isolated a node, where nobody did by hand
+
+# Directions of a trial that are no direction of the fixed-step rule.
+GRAY_BOX, ALPHA = "gray_box", "alpha"
 
 
 class NodeStatus(StrEnum):
@@ -49,7 +57,10 @@ class NodeRecord:
         since_s: plant time at which it took that status.
         isolated_s: plant time of its latest isolation.
         until_s: time limit of that isolation.
-        offences: isolations so far; they lengthen the back-off and are forgotten on healthy evidence.
+        offences: isolations by the policy; they lengthen the back-off and are forgotten on healthy evidence.
+        backoff_s: least time out of that isolation.
+        by: who isolated it: the policy, or an operator, whose isolation ends by hand or by its time limit.
+        flapping: True where it came back once too often: a person has to let it in.
     """
 
     status: NodeStatus
@@ -57,6 +68,9 @@ class NodeRecord:
     isolated_s: float = 0.0
     until_s: float = 0.0
     offences: int = 0
+    backoff_s: float = 0.0
+    by: str = POLICY
+    flapping: bool = False
 
 
 @dataclass(slots=True)
@@ -72,6 +86,36 @@ class Intent:
 
 
 @dataclass(slots=True)
+class PauseRecord:
+    """An operator's pause; `acknowledged` once nothing is under way any more. Times are plant seconds."""
+
+    by: str
+    reason: str
+    since_s: float
+    until_s: float
+    acknowledged: bool = False
+
+
+@dataclass(slots=True)
+class Exemption:
+    """A node that is left alone, from when until when; times are plant seconds."""
+
+    kind: ExemptionKind
+    owner: str
+    reason: str
+    from_s: float
+    until_s: float
+
+
+class RollbackFault(StrEnum):
+    """Whose fault a rollback is: the values', the plant's that did not take them, or nobody's."""
+
+    VALUES = "values"
+    PLANT = "plant"
+    NOBODY = "nobody"
+
+
+@dataclass(slots=True)
 class Trial:
     """An open parameter trial.
 
@@ -80,12 +124,13 @@ class Trial:
         key: idempotency key of the change.
         previous: the last good parameters, to which a rollback leads.
         proposed: the parameters on trial.
-        direction: which rule of the tuner proposed it.
+        direction: which rule of the tuner proposed it, or which way.
         baseline: what was measured before.
         applied: True once the change was read back.
         applied_s: plant time of that.
         rollback_key: set once a rollback is intended.
         rollback_s: plant time of that.
+        fault: why it is rolled back; see `RollbackFault`.
     """
 
     number: int
@@ -99,6 +144,7 @@ class Trial:
     applied_s: float = 0.0
     rollback_key: str | None = None
     rollback_s: float = 0.0
+    fault: RollbackFault | None = None
 
 
 @dataclass(slots=True)
@@ -116,12 +162,23 @@ class DurableState:
         tokens: isolation tokens left in the bucket at `tokens_at_s`; None before the first isolation.
         trial: the open trial.
         trials: trials started so far.
-        failed_trials: rolled back in a row.
+        failed_trials: in a row that were rolled back, or kept without helping, since the last exhaustion.
+        trust: in the tuner's model; share of its reach that a proposal may use.
+        exhaustions: times in a row that healing gave up.
+        exhausted_until_s: plant time until which nothing is tried.
+        trial_tokens, trial_tokens_at_s: trials left in the bucket at that time; None before the first.
+        alpha_s: plant time of the latest change of α, None before the first.
         last_direction, last_kept: what the latest closed trial tried, and whether it was kept.
         last_disturbance_s: plant time at which a node went out or came back.
         safe_mode: why SAFE_MODE holds, or None.
         safe_mode_cause: the kind of event that led there.
         probes: open probes with how each is undone.
+        safe_mode_since_s: plant time at which SAFE_MODE began.
+        phase_failures: how often in a row a phase has not passed; lengthens the wait before it is tried again.
+        pause: an operator's pause, asked for or acknowledged.
+        exemptions: nodes that are left alone, by name.
+        commands: the latest commands by idempotency key: what was asked for and what was answered.
+        proposals: status of the improvement proposals, by id.
     """
 
     machine: PhaseMachine
@@ -136,12 +193,24 @@ class DurableState:
     trial: Trial | None = None
     trials: int = 0
     failed_trials: int = 0
+    trust: float = 1.0
+    exhaustions: int = 0
+    exhausted_until_s: float = 0.0
+    trial_tokens: float | None = None
+    trial_tokens_at_s: float = 0.0
+    alpha_s: float | None = None
     last_direction: str = ""
     last_kept: bool = False
     last_disturbance_s: float = 0.0
     safe_mode: str | None = None
     safe_mode_cause: EventKind | None = None
     probes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    safe_mode_since_s: float = 0.0
+    phase_failures: int = 0
+    pause: PauseRecord | None = None
+    exemptions: dict[str, Exemption] = field(default_factory=dict)
+    commands: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    proposals: dict[str, str] = field(default_factory=dict)
 
     @property
     def phase(self) -> Phase:
@@ -155,7 +224,8 @@ class DurableState:
             BadDataError: the fact contradicts the state.
         """
         if event.kind in TRIGGERS:
-            refusal = self.machine.fire(event.kind, coherent=event.data.get("exit_code") == 0)
+            facts = Facts(event.data.get("exit_code") == 0, self.safe_mode is not None, bool(self.intents))
+            refusal = self.machine.fire(event.kind, facts)
             if refusal is not None:
                 raise BadDataError(f"event at {event.at_s} s contradicts the state: {refusal}")
         try:
@@ -163,30 +233,50 @@ class DurableState:
         except KeyError as missing:
             raise BadDataError(f"{event.kind} at {event.at_s} s names {missing}, of which nothing is known") from None
 
+    def become(self, other: DurableState) -> None:
+        """Take everything over from `other`, for those who hold on to this object."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(other, item.name))
+
     def snapshot(self) -> bytes:
         """The state as canonical JSON: equal states give equal bytes."""
-        plain = {
+        return json.dumps(self.as_plain(), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    def as_plain(self) -> dict[str, Any]:
+        """The state as JSON values; `restored` is the way back."""
+        return {
             "phase": self.machine.phase,
             "came_from": self.machine.came_from,
             "epoch": self.epoch,
             "nodes": {name: asdict(record) for name, record in self.nodes.items()},
             "intents": {key: asdict(intent) for key, intent in self.intents.items()},
             "wells": sorted(self.wells),
-            "blocked": self.blocked,
+            "blocked": dict(self.blocked),
             "actions": self.actions,
             "tokens": self.tokens,
             "tokens_at_s": self.tokens_at_s,
             "trial": asdict(self.trial) if self.trial else None,
             "trials": self.trials,
             "failed_trials": self.failed_trials,
+            "trust": self.trust,
+            "exhaustions": self.exhaustions,
+            "exhausted_until_s": self.exhausted_until_s,
+            "trial_tokens": self.trial_tokens,
+            "trial_tokens_at_s": self.trial_tokens_at_s,
+            "alpha_s": self.alpha_s,
             "last_direction": self.last_direction,
             "last_kept": self.last_kept,
             "last_disturbance_s": self.last_disturbance_s,
             "safe_mode": self.safe_mode,
             "safe_mode_cause": self.safe_mode_cause,
-            "probes": self.probes,
+            "probes": dict(self.probes),
+            "safe_mode_since_s": self.safe_mode_since_s,
+            "phase_failures": self.phase_failures,
+            "pause": asdict(self.pause) if self.pause else None,
+            "exemptions": {node: asdict(exemption) for node, exemption in self.exemptions.items()},
+            "commands": [{"key": key, **asked} for key, asked in self.commands.items()],
+            "proposals": dict(self.proposals),
         }
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     def out_of_service(self) -> set[str]:
         """Nodes that are out, on their way out, or of whom that is unknown: all of these count towards every budget."""
@@ -196,7 +286,7 @@ class DurableState:
         return out | {intent.node for intent in self.intents.values() if intent.kind is not IntentKind.RESTORE}
 
 
-def replay(state: DurableState, events: list[Event]) -> DurableState:
+def replay(state: DurableState, events: Iterable[Event]) -> DurableState:
     """`state` after all of `events`; the same object, changed."""
     for event in events:
         state.apply(event)
@@ -235,11 +325,16 @@ def _intend(kind: IntentKind, state: DurableState, event: Event) -> Intent:
 
 
 def _isolation_intended(state: DurableState, event: Event) -> None:
-    intent = _intend(IntentKind.ISOLATE, state, event)
+    intent, by = _intend(IntentKind.ISOLATE, state, event), _text(event, "by")
     offences = state.nodes[intent.node].offences if intent.node in state.nodes else 0
-    forgotten = int(_number(event, "forgiven"))
     state.nodes[intent.node] = NodeRecord(
-        NodeStatus.ISOLATING, event.at_s, event.at_s, intent.until_s, max(0, offences - forgotten) + 1
+        NodeStatus.ISOLATING,
+        event.at_s,
+        event.at_s,
+        intent.until_s,
+        offences + (by == POLICY),
+        _number(event, "backoff_s"),
+        by,
     )
     state.tokens, state.tokens_at_s = _number(event, "tokens"), event.at_s
 
@@ -286,9 +381,20 @@ def _isolation_failed(state: DurableState, event: Event) -> None:
     _hold(state, event, f"{intent.kind} of {intent.node} failed: {_text(event, 'reason')}")
 
 
+def _renewal_failed(state: DurableState, event: Event) -> None:
+    state.intents.pop(_text(event, "key"))
+
+
+def _action_abandoned(state: DurableState, event: Event) -> None:
+    intent = state.intents.pop(_text(event, "key"))
+    if intent.kind is IntentKind.ISOLATE:
+        _never_isolated(state, intent.node, event.at_s)
+
+
 def _never_isolated(state: DurableState, node: str, at_s: float) -> None:
     """What it had done before stays on record, this time does not count."""
-    earlier = state.nodes.pop(node).offences - 1
+    record = state.nodes.pop(node)
+    earlier = record.offences - (record.by == POLICY)
     if earlier > 0:
         state.nodes[node] = NodeRecord(NodeStatus.HEALTHY, at_s, offences=earlier)
 
@@ -304,8 +410,26 @@ def _on_probation(state: DurableState, node: str, at_s: float) -> None:
 
 
 def _readmitted(state: DurableState, event: Event) -> None:
-    record = state.nodes[_text(event, "node")]
+    node = _text(event, "node")
+    record = state.nodes[node]
     record.status, record.since_s = NodeStatus.HEALTHY, event.at_s
+    _forget_if_spotless(state, node)
+
+
+def _offence_forgiven(state: DurableState, event: Event) -> None:
+    node = _text(event, "node")
+    state.nodes[node].offences -= 1
+    _forget_if_spotless(state, node)
+
+
+def _forget_if_spotless(state: DurableState, node: str) -> None:
+    record = state.nodes[node]
+    if record.offences <= 0 and record.status is NodeStatus.HEALTHY:
+        del state.nodes[node]
+
+
+def _flapping(state: DurableState, event: Event) -> None:
+    state.nodes[_text(event, "node")].flapping = True
 
 
 def _trial_started(state: DurableState, event: Event) -> None:
@@ -321,6 +445,9 @@ def _trial_started(state: DurableState, event: Event) -> None:
     )
     state.trials += 1
     state.actions += 1
+    state.trial_tokens, state.trial_tokens_at_s = _number(event, "tokens"), event.at_s
+    if state.trial.direction == ALPHA:
+        state.alpha_s = event.at_s
 
 
 def _trial_applied(state: DurableState, event: Event) -> None:
@@ -331,13 +458,41 @@ def _trial_applied(state: DurableState, event: Event) -> None:
 def _rollback_intended(state: DurableState, event: Event) -> None:
     trial = _open_trial(state)
     trial.rollback_key, trial.rollback_s = _text(event, "key"), event.at_s
+    trial.fault = RollbackFault(_text(event, "fault"))
     state.actions += 1
 
 
-def _trial_closed(state: DurableState, event: Event) -> None:
-    state.last_direction, state.last_kept = _open_trial(state).direction, event.kind is EventKind.TRIAL_KEPT
-    state.failed_trials = 0 if state.last_kept else state.failed_trials + 1
+def _trial_kept(state: DurableState, event: Event) -> None:
+    trial = _close_trial(state, kept=True)
+    if event.data.get("healed"):
+        state.failed_trials = state.exhaustions = 0
+    elif not event.data.get("improved") and not event.data.get("interrupted"):
+        state.failed_trials += 1
+    if trial.direction == GRAY_BOX:
+        state.trust = trust_after(state.trust, kept=True)
+
+
+def _trial_rolled_back(state: DurableState, _event: Event) -> None:
+    trial = _close_trial(state, kept=False)
+    if trial.fault != RollbackFault.NOBODY and trial.direction != ALPHA:
+        state.failed_trials += 1
+    if trial.fault == RollbackFault.VALUES and trial.direction == GRAY_BOX:
+        state.trust = trust_after(state.trust, kept=False)
+
+
+def _close_trial(state: DurableState, *, kept: bool) -> Trial:
+    trial = _open_trial(state)
+    # Whoever interrupts a trial says nothing about its direction, which is then tried again.
+    if trial.direction != ALPHA:
+        state.last_direction, state.last_kept = trial.direction, kept or trial.fault == RollbackFault.NOBODY
     state.trial = None
+    return trial
+
+
+def _healing_exhausted(state: DurableState, event: Event) -> None:
+    state.exhaustions = int(_number(event, "exhaustions"))
+    state.exhausted_until_s = _number(event, "until_s")
+    state.failed_trials = 0
 
 
 def _rollback_failed(state: DurableState, event: Event) -> None:
@@ -355,7 +510,12 @@ def _doubted(state: DurableState, event: Event) -> None:
     _hold(state, event, f"sensors contradict service by {_number(event, 'disagreement'):.3f}")
 
 
+def _phase_passed(state: DurableState, _event: Event) -> None:
+    state.phase_failures = 0
+
+
 def _phase_not_passed(state: DurableState, event: Event) -> None:
+    state.phase_failures += 1
     if state.phase is Phase.SAFE_MODE:
         _hold(state, event, f"{event.data.get('phase')} has not passed")
 
@@ -367,6 +527,56 @@ def _breached(state: DurableState, event: Event) -> None:
 def _safe_mode_left(state: DurableState, event: Event) -> None:
     state.safe_mode = state.safe_mode_cause = None
     state.last_disturbance_s = event.at_s
+
+
+def _pause_requested(state: DurableState, event: Event) -> None:
+    in_force = state.phase is Phase.PAUSED  # it is prolonged, or shortened
+    state.pause = PauseRecord(
+        _text(event, "by"), _text(event, "reason"), event.at_s, _number(event, "until_s"), acknowledged=in_force
+    )
+
+
+def _paused(state: DurableState, event: Event) -> None:
+    if state.pause is None:
+        raise KeyError("a pause that was asked for")
+    state.pause.acknowledged, state.pause.since_s = True, event.at_s
+
+
+def _resumed(state: DurableState, event: Event) -> None:
+    state.pause = None
+    state.last_disturbance_s = event.at_s
+
+
+def _commanded(state: DurableState, event: Event) -> None:
+    key = event.data.get("key")
+    if key is not None:
+        state.commands[str(key)] = {name: event.data[name] for name in ("asked", "accepted", "answer")}
+        while len(state.commands) > COMMANDS_KEPT:
+            del state.commands[next(iter(state.commands))]
+
+
+def _exempted(state: DurableState, event: Event) -> None:
+    state.exemptions[_text(event, "node")] = Exemption(
+        ExemptionKind(_text(event, "kind")),
+        _text(event, "owner"),
+        _text(event, "reason"),
+        _number(event, "from_s"),
+        _number(event, "until_s"),
+    )
+
+
+def _exemption_ended(state: DurableState, event: Event) -> None:
+    del state.exemptions[_text(event, "node")]
+
+
+def _proposal_written(state: DurableState, event: Event) -> None:
+    state.proposals[_text(event, "id")] = "proposed"
+
+
+def _proposal_decided(state: DurableState, event: Event) -> None:
+    if _text(event, "id") not in state.proposals:
+        raise KeyError(_text(event, "id"))
+    state.proposals[_text(event, "id")] = _text(event, "status")
 
 
 def _probe_intended(state: DurableState, event: Event) -> None:
@@ -387,7 +597,7 @@ def _probe_ended(state: DurableState, event: Event) -> None:
 def _hold(state: DurableState, event: Event, reason: str) -> None:
     # A reason that needs a person outranks one that goes away by itself; otherwise the first one stands.
     if state.safe_mode_cause in SELF_ENDING:
-        state.safe_mode, state.safe_mode_cause = reason, event.kind
+        state.safe_mode, state.safe_mode_cause, state.safe_mode_since_s = reason, event.kind, event.at_s
 
 
 def _open_trial(state: DurableState) -> Trial:
@@ -409,6 +619,8 @@ def _number(event: Event, name: str) -> float:
 
 _APPLY = {
     EventKind.RUN_STARTED: _run_started,
+    EventKind.RESTARTED: _run_started,
+    EventKind.PHASE_PASSED: _phase_passed,
     EventKind.PHASE_FAILED: _phase_not_passed,
     EventKind.PHASE_UNDECIDED: _phase_not_passed,
     EventKind.GRAVITY_WELL_CONFIRMED: _well_confirmed,
@@ -424,18 +636,32 @@ _APPLY = {
     EventKind.RENEWAL_VERIFIED: _renewal_verified,
     EventKind.RESTORATION_VERIFIED: _restoration_verified,
     EventKind.ISOLATION_FAILED: _isolation_failed,
+    EventKind.RENEWAL_FAILED: _renewal_failed,
+    EventKind.ACTION_ABANDONED: _action_abandoned,
     EventKind.ISOLATION_EXPIRED: _isolation_expired,
     EventKind.NODE_READMITTED: _readmitted,
+    EventKind.OFFENCE_FORGIVEN: _offence_forgiven,
+    EventKind.NODE_FLAPPING: _flapping,
     EventKind.TRIAL_STARTED: _trial_started,
     EventKind.TRIAL_APPLIED: _trial_applied,
-    EventKind.TRIAL_KEPT: _trial_closed,
+    EventKind.TRIAL_KEPT: _trial_kept,
     EventKind.ROLLBACK_INTENDED: _rollback_intended,
-    EventKind.TRIAL_ROLLED_BACK: _trial_closed,
+    EventKind.TRIAL_ROLLED_BACK: _trial_rolled_back,
     EventKind.ROLLBACK_FAILED: _rollback_failed,
+    EventKind.HEALING_EXHAUSTED: _healing_exhausted,
     EventKind.STORM_DETECTED: _storm,
     EventKind.SENSORS_DOUBTED: _doubted,
     EventKind.INVARIANT_BREACHED: _breached,
     EventKind.SAFE_MODE_LEFT: _safe_mode_left,
+    EventKind.PAUSE_REQUESTED: _pause_requested,
+    EventKind.PAUSED: _paused,
+    EventKind.RESUMED: _resumed,
+    EventKind.COMMANDED: _commanded,
+    EventKind.COMMAND_REFUSED: _commanded,
+    EventKind.NODE_EXEMPTED: _exempted,
+    EventKind.EXEMPTION_ENDED: _exemption_ended,
+    EventKind.PROPOSAL_WRITTEN: _proposal_written,
+    EventKind.PROPOSAL_DECIDED: _proposal_decided,
     EventKind.PROBE_INTENDED: _probe_intended,
     EventKind.PROBE_ENDED: _probe_ended,
 }

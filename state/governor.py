@@ -15,18 +15,27 @@ from typing import Any
 from metrics.assessment import Assessment
 from metrics.observation import Capability
 from state import stimulus as told
+from state.command import ExemptionKind
 from state.decision import Decision, Draft
-from state.durable import SELF_ENDING, DurableState
+from state.durable import RETRIED, SELF_ENDING, DurableState
 from state.event import EventKind
 from state.healing import HealingPolicy
 from state.isolation import SAFETY_GUARDS, Guard, IsolationPolicy, Refusal
 from state.machine import PhaseMachine
 from state.nodes import Licence, NodeGovernance
+from state.operator_desk import OperatorDesk
 from state.phase import Phase
 from state.trials import TrialGovernance
 from state.verdict import PhaseVerdict
 
 __all__ = ["Governor", "GovernorSettings", "Refusal"]
+
+EVIDENCE_MAX_S = 10.0  # plant time by which evidence may lag behind the newest that has been received
+RETRY_BASE_S = 30.0  # a daemon makes the checks of a failed phase again, later each time
+RETRY_MAX_S = 600.0
+FRESH_START = frozenset({EventKind.SAFE_MODE_LEFT, EventKind.RESUMED})
+ACTING = frozenset({Phase.PHASE_III, Phase.GOVERNING, Phase.ISOLATING})  # here nodes may be taken out and let in
+STATIC = frozenset({Phase.SAFE_MODE, Phase.PAUSED, Phase.PHASE_IV, Phase.HEALING})  # here who is out stays out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,10 @@ class Governor:
     """Events in, decisions out."""
 
     def __init__(self, settings: GovernorSettings, state: DurableState | None = None) -> None:
-        self._settings = settings
         self.state = state or DurableState(PhaseMachine(daemon=settings.daemon))
-        self._nodes = NodeGovernance(settings.isolation)
-        self._trials = TrialGovernance(settings.healing)
+        self.configure(settings)
+        self._assessment: Assessment | None = None
+        self._lag_s = 0.0
         self._capabilities: frozenset[Capability] = frozenset()
         self._closing = False
         self._corrections = False
@@ -62,6 +71,13 @@ class Governor:
         self._quiet_since_s: float | None = None
         self._steps: dict[type, Callable[[Draft, Any], None]] = {
             told.Started: self._started,
+            told.Restarted: self._restarted,
+            told.PlantLost: self._plant_lost,
+            told.Commanded: self._commanded,
+            told.RequestsRefused: self._requests_refused,
+            told.ConfigReloaded: self._config_reloaded,
+            told.Stopped: self._stopped,
+            told.SnapshotDue: self._snapshot_due,
             told.Assessed: self._assessed,
             told.Replied: self._replied,
             told.PhaseEnded: self._phase_ended,
@@ -77,10 +93,19 @@ class Governor:
             told.Ended: self._ended,
         }
 
+    def configure(self, settings: GovernorSettings) -> None:
+        """Govern by other settings from now on; ConfigReloaded or Restarted has to follow, which settles the rest."""
+        self._settings = settings
+        self._nodes = NodeGovernance(settings.isolation)
+        self._trials = TrialGovernance(settings.healing, settings.isolation.gravity_critical)
+        self._desk = OperatorDesk(self._nodes, self._trials)
+
     def step(self, stimulus: told.Stimulus, now_s: float) -> Decision:
         """Decide what follows from `stimulus` at plant time `now_s`."""
         draft = Draft(self.state, now_s)
         self._steps[type(stimulus)](draft, stimulus)
+        if any(event.kind in FRESH_START for event in draft.events):
+            self._doubted_ticks, self._quiet_since_s = 0, None
         return draft.finish()
 
     def snapshot(self) -> bytes:
@@ -104,7 +129,8 @@ class Governor:
         if self.state.phase.final:
             return
         assessment, parameters = assessed.assessment, assessed.parameters
-        self._nodes.count(assessment)
+        self._assessment, self._lag_s = assessment, assessed.lag_s
+        self._nodes.count(assessment, self._under_maintenance(draft.now_s))
         self._trials.count(assessment)
         self._doubt(assessment, draft.now_s)
         self._nodes.settle(draft, assessment)
@@ -112,9 +138,10 @@ class Governor:
         self._leave_isolating(draft)
         self._hold_if_suspect(draft, assessment)
         self._leave_safe_mode(draft)
+        self._desk.advance(draft)
         self._nodes.govern(draft, assessment, self._licence(assessment))
-        if self.state.phase is Phase.HEALING and self.state.wells:
-            self._trials.roll_back(draft, "a gravity well was confirmed during the trial")
+        if self.state.phase is Phase.HEALING:
+            self._trials.yield_to_wells(draft, assessment)
         if self.state.phase is Phase.GOVERNING or (self.state.phase is Phase.PHASE_IV and self._corrections):
             self._trials.start(draft, assessment, parameters, self._forbids_trials(assessment))
 
@@ -155,10 +182,18 @@ class Governor:
     def _leave_safe_mode(self, draft: Draft) -> None:
         """Out of SAFE_MODE where its cause has gone by itself, nothing is in flight and the run goes on."""
         policy, state = self._settings.isolation, self.state
-        by_itself = policy.safe_mode_auto_clear and state.safe_mode_cause in SELF_ENDING and not self._closing
-        if state.phase is Phase.SAFE_MODE and by_itself and not state.intents and self._quiet(draft.now_s):
+        if state.phase is not Phase.SAFE_MODE or self._closing or state.intents or state.trial is not None:
+            return
+        held_s, wait_s = draft.now_s - state.safe_mode_since_s, self._retry_s()
+        if policy.safe_mode_auto_clear and state.safe_mode_cause in SELF_ENDING and self._quiet(draft.now_s):
             draft.record(EventKind.SAFE_MODE_LEFT, reason=f"quiet for {policy.storm_cooldown_s:g} s")
             self._nodes.restart()
+        elif self._settings.daemon and state.safe_mode_cause in RETRIED and held_s >= wait_s:
+            draft.record(EventKind.SAFE_MODE_LEFT, reason=f"{state.machine.came_from} is tried again")
+            self._nodes.restart()
+
+    def _retry_s(self) -> float:
+        return min(RETRY_MAX_S, RETRY_BASE_S * 2.0 ** min(10, self.state.phase_failures - 1))
 
     def _watching(self) -> bool:
         """True while the policy is armed: the daemon's states, and Phase III while its probe is open."""
@@ -168,16 +203,40 @@ class Governor:
         return phase is Phase.PHASE_III and any(probe.get("node") for probe in self.state.probes.values())
 
     def _licence(self, assessment: Assessment) -> Licence:
-        watching = self._watching() or self.state.phase in (Phase.HEALING, Phase.SAFE_MODE, Phase.PHASE_IV)
-        return Licence(watching, self._forbids_actions(assessment))
+        static = self.state.phase in STATIC
+        return Licence(
+            self._watching() or static,
+            self._forbids_actions(assessment),
+            static=static,
+            suspected_by=self._suspects(assessment),
+            renewals_forbidden_by=self._forbids_all(),
+        )
+
+    def _under_maintenance(self, now_s: float) -> frozenset[str]:
+        return frozenset(
+            node
+            for node, exemption in self.state.exemptions.items()
+            if exemption.kind is ExemptionKind.MAINTENANCE and exemption.from_s <= now_s < exemption.until_s
+        )
+
+    def _suspects(self, assessment: Assessment) -> Guard | None:
+        if self._nodes.storm is not None:
+            return Guard.STORM
+        return Guard.SENSORS if assessment.sensors_doubted else None
+
+    def _forbids_all(self) -> Guard | None:
+        if Capability.ISOLATE not in self._capabilities:
+            return Guard.CAPABILITY
+        return Guard.DRY_RUN if self._settings.dry_run else None
 
     def _forbids_actions(self, assessment: Assessment) -> Guard | None:
-        phase = self.state.phase
+        phase, suspected_by = self.state.phase, self._suspects(assessment)
         answers = (
             (Capability.ISOLATE not in self._capabilities, Guard.CAPABILITY),
+            (self.state.pause is not None, Guard.PAUSED),
             (phase is Phase.SAFE_MODE or not (self._watching() or phase is Phase.HEALING), Guard.STATE),
-            (self._nodes.storm is not None, Guard.STORM),
-            (assessment.sensors_doubted, Guard.SENSORS),
+            (suspected_by is not None, suspected_by),
+            (self._lag_s > EVIDENCE_MAX_S, Guard.STALE),
             (phase is Phase.HEALING, Guard.TRIAL_OPEN),
             (self._closing, Guard.CLOSING),
             (self._settings.dry_run, Guard.DRY_RUN),
@@ -187,6 +246,8 @@ class Governor:
     def _forbids_trials(self, assessment: Assessment) -> Guard | None:
         answers = (
             (Capability.PARAMETERS not in self._capabilities, Guard.CAPABILITY),
+            (self.state.pause is not None, Guard.PAUSED),
+            (self._lag_s > EVIDENCE_MAX_S, Guard.STALE),
             (self._nodes.storm is not None, Guard.STORM),
             (assessment.sensors_doubted, Guard.SENSORS),
             (self._closing and self.state.phase is not Phase.PHASE_IV, Guard.CLOSING),
@@ -216,7 +277,7 @@ class Governor:
         if node not in state.out_of_service():
             return
         # A hold changes nothing, not even this, and a node with an action in flight has to wait for its end.
-        guard = Guard.STATE if state.phase is Phase.SAFE_MODE else Guard.IN_FLIGHT
+        guard = Guard.IN_FLIGHT if state.phase in ACTING else Guard.STATE
         if guard is Guard.STATE or any(intent.node == node for intent in state.intents.values()):
             draft.refuse(Refusal("restore", guard, node, 1.0, 0.0, draft.now_s))
         else:
@@ -254,9 +315,30 @@ class Governor:
             EventKind.RUN_ENDED, exit_code=int(outcome.code), name=outcome.code.name, causes=list(outcome.causes)
         )
 
-    def reconcile(self, now_s: float, received_s: float) -> Decision:
-        """After a replay: what was in flight is read back, an open trial is rolled back."""
-        draft = Draft(self.state, now_s)
-        self._nodes.reconcile(draft, received_s)
-        self._trials.reconcile(draft, received_s)
-        return draft.finish()
+    def _restarted(self, draft: Draft, restarted: told.Restarted) -> None:
+        """Go on: counters are fresh, what was in flight is read back, an open trial is rolled back."""
+        self._capabilities = restarted.capabilities
+        self._assessment, self._doubted_ticks, self._quiet_since_s = None, 0, None
+        draft.record(EventKind.RESTARTED, epoch=restarted.epoch, **restarted.facts)
+        self._nodes.reconcile(draft, restarted.received_s)
+        self._trials.reconcile(draft, restarted.received_s)
+
+    def _plant_lost(self, draft: Draft, lost: told.PlantLost) -> None:
+        self._assessment = None
+        draft.record(EventKind.PLANT_LOST, reason=lost.reason)
+
+    def _commanded(self, draft: Draft, commanded: told.Commanded) -> None:
+        blind = Licence(watching=False, forbidden_by=Guard.STALE)
+        self._desk.take(draft, commanded, blind if self._assessment is None else self._licence(self._assessment))
+
+    def _requests_refused(self, draft: Draft, refused: told.RequestsRefused) -> None:
+        draft.record(EventKind.REQUESTS_REFUSED, counts=dict(refused.counts))
+
+    def _config_reloaded(self, draft: Draft, reloaded: told.ConfigReloaded) -> None:
+        draft.record(EventKind.CONFIG_RELOADED, sha256=reloaded.sha256, changed=list(reloaded.changed), by=reloaded.by)
+
+    def _stopped(self, draft: Draft, stopped: told.Stopped) -> None:
+        draft.record(EventKind.STOPPED, exit_code=stopped.exit_code, reason=stopped.reason)
+
+    def _snapshot_due(self, draft: Draft, _due: told.SnapshotDue) -> None:
+        draft.record(EventKind.SNAPSHOT, state=self.state.as_plain())

@@ -1,32 +1,24 @@
-"""Which parameter change is worth a trial, and was it worth keeping?
+"""How parameters are tried: every number of healing, and the rule for plants of which no model can be made.
 
-A fixed-step rule: couple more strongly while coherence or alignment is too low, and try the next direction after one
-that did not help. Every change is a trial: the last good value is journaled, the change is applied and read back, the
-system settles, a window is measured and compared with the window before, and what does not help is rolled back, which
-is verified too. The objective is J without ΔΛ, because a trial moves λ_opt by itself and must not be judged by that.
+Every change is a trial: the last good value is journaled, the change is applied and read back, the system settles, a
+window is measured and compared with the window before, and what does not help is rolled back, which is verified too.
+`tuner.py` decides what is tried, `trial_window.py` what came of it, `trials.py` carries a trial through its life.
 
-Left out: identification of the environment. The rule knows no model; it climbs by trying.
+The rule is a fixed step: couple more strongly while coherence or alignment is too low, and try the next direction
+after one that did not help. It knows no model; it climbs by trying.
 
-Source: docs/model.md section 6 (objective, recipe steps 4 and 5).
+Source: docs/model.md section 6 (recipe steps 4 and 5).
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from metrics.observation import PARAMETER_BOUNDS, Parameters
 
-COHERENCE_MIN = 0.90  # the constraints of J, fixed weights: docs/model.md section 2
-GAS_MIN = 0.95
-ACTION_COST_MAX = 0.05
-SMOOTHING_TICKS = 15  # the KPIs are 15-tick averages, so a window holds fewer independent samples than ticks
-ABORT_TICKS = 5
 TUNABLE_KPIS = frozenset({"coherence", "gas", "action_cost"})
+HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,100 +28,58 @@ class HealingPolicy:
     Attributes:
         enabled: whether anything is tuned at all.
         step: factor by which the fixed-step rule changes a coupling.
+        trigger_ticks: ticks of which more than half outside a limit ask for a trial, if the identified environment
+            explains them; without a model it takes the lasting verdict on the KPI.
+        baseline_ticks: window before a trial that it is compared with.
         settle_ticks, measure_ticks: waiting after a change, and the window measured then.
+        level: probability with which noise alone may pass for an effect.
+        min_effect: change of the violation below which nothing counts as an effect.
         holdoff_s: quiet time after a node went out or came back, before KPIs are believed to speak of the couplings.
-        trials_max: rolled-back trials in a row after which it stops and leaves the matter to people.
-        min_effect: fall of the violation that counts as an improvement by itself.
+        holdoff_model_s: the same where the identified environment explains the KPIs.
+        suspect_s: how long single nodes that stand out, unconfirmed, hold tuning back.
+        trials_max: trials in a row without a healthy end after which it stops and leaves the matter to people.
+        backoff_base_s, backoff_max_s: for how long, doubled each time; it may try again afterwards.
+        burst, per_hour: trials that may be made at once, and at length.
         verify_s: how long a change may stay unverified.
+        supply_tolerance: share by which the supply may differ from its start before α follows.
+        alpha_step: most that α changes at a time.
+        alpha_every_s: least time between two changes of α.
     """
 
     enabled: bool = True
     step: float = 1.25
+    trigger_ticks: int = 10
+    baseline_ticks: int = 10
     settle_ticks: int = 10
     measure_ticks: int = 40
-    holdoff_s: float = 60.0
-    trials_max: int = 6
+    level: float = 0.05
     min_effect: float = 0.002
+    holdoff_s: float = 60.0
+    holdoff_model_s: float = 10.0
+    suspect_s: float = 60.0
+    trials_max: int = 6
+    backoff_base_s: float = 600.0
+    backoff_max_s: float = 7200.0
+    burst: float = 10.0
+    per_hour: float = 30.0
     verify_s: float = 10.0
+    supply_tolerance: float = 0.03
+    alpha_step: float = 0.5
+    alpha_every_s: float = 300.0
 
+    def backoff_s(self, exhaustions: int) -> float:
+        """How long nothing is tried after the given number of exhaustions in a row."""
+        doublings = min(max(exhaustions, 1) - 1, 60)
+        return min(self.backoff_max_s, self.backoff_base_s * 2.0**doublings)
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Means over a window of ticks.
-
-    Attributes:
-        objective: J without ΔΛ.
-        objective_se: its standard error.
-        violation: how far the constraints are missed, summed.
-        coherence, action_cost: the two KPIs that abort a trial.
-        ticks: length of the window.
-    """
-
-    objective: float
-    objective_se: float
-    violation: float
-    coherence: float
-    action_cost: float
-    ticks: int
-
-    def as_dict(self) -> dict[str, float]:
-        """The values by name, for the journal."""
-        return {
-            "objective": self.objective,
-            "objective_se": self.objective_se,
-            "violation": self.violation,
-            "coherence": self.coherence,
-            "action_cost": self.action_cost,
-            "ticks": self.ticks,
-        }
-
-
-class Window:
-    """The last ticks of the KPIs that a trial is judged by; ticks with an unknown KPI are left out."""
-
-    def __init__(self, ticks: int) -> None:
-        self._samples: deque[tuple[float, float, float, float]] = deque(maxlen=ticks)
-
-    def add(self, kpis: Mapping[str, float]) -> None:
-        """Take one tick in."""
-        values = [kpis.get(name, math.nan) for name in ("coherence", "gas", "action_cost", "delta_entropy")]
-        if not all(map(math.isfinite, values)):
-            return
-        coherence, gas, action_cost, delta_entropy = values
-        shortfall = max(0.0, COHERENCE_MIN - coherence) + max(0.0, GAS_MIN - gas)
-        objective = action_cost + 5 * abs(delta_entropy) + shortfall
-        violation = shortfall + max(0.0, action_cost - ACTION_COST_MAX)
-        self._samples.append((objective, violation, coherence, action_cost))
-
-    def clear(self) -> None:
-        """Forget everything, because what follows is another regime."""
-        self._samples.clear()
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def full(self) -> bool:
-        """True once the window holds as many ticks as it was made for."""
-        return len(self._samples) == self._samples.maxlen
-
-    def last(self, ticks: int) -> list[tuple[float, float]]:
-        """Coherence and action cost of the last ticks."""
-        return [(sample[2], sample[3]) for sample in list(self._samples)[-ticks:]]
-
-    def measure(self) -> Measured | None:
-        """Means over the window, or None while it is not full."""
-        if not self.full():
-            return None
-        columns = np.array(self._samples).T
-        independent = max(2.0, columns.shape[1] / SMOOTHING_TICKS)
-        error = float(np.std(columns[0], ddof=1) / math.sqrt(independent))
-        objective, violation, coherence, action_cost = (float(value) for value in columns.mean(axis=1))
-        return Measured(objective, error, violation, coherence, action_cost, columns.shape[1])
+    def tokens(self, left: float | None, since_s: float) -> float:
+        """Trials that may be made now; `left` is None before the first, when the bucket is full."""
+        return self.burst if left is None else min(self.burst, left + self.per_hour / HOUR_S * max(0.0, since_s))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change worth a trial, with the direction it comes from and the reason."""
+    """A change worth a trial, with the rule or direction it comes from and the reason."""
 
     direction: str
     parameters: Parameters
@@ -181,24 +131,3 @@ def _stepped(parameters: Parameters, step: float, local: int, system: int) -> Pa
 def _bounded(name: str, value: float) -> float:
     low, high = PARAMETER_BOUNDS[name]
     return min(high, max(low, value))
-
-
-def abort_reason(baseline: Mapping[str, float], recent: list[tuple[float, float]]) -> str | None:
-    """Why a trial must end at once, or None: the last `ABORT_TICKS` ticks were all worse than a hard limit."""
-    if len(recent) < ABORT_TICKS:
-        return None
-    coherence_min = min(0.88, baseline["coherence"] - 0.02)
-    cost_max = max(0.10, 1.6 * baseline["action_cost"])
-    if all(coherence < coherence_min for coherence, _ in recent):
-        return f"coherence below {coherence_min:.3f} for {ABORT_TICKS} ticks"
-    if all(cost > cost_max for _, cost in recent):
-        return f"action cost above {cost_max:.3f} for {ABORT_TICKS} ticks"
-    return None
-
-
-def improved(policy: HealingPolicy, baseline: Mapping[str, float], measured: Measured) -> bool:
-    """Keep a trial for less violation, or for an objective no worse within a standard error at no more violation."""
-    if baseline["violation"] - measured.violation > policy.min_effect:
-        return True
-    no_more_violation = measured.violation <= baseline["violation"]
-    return no_more_violation and measured.objective <= baseline["objective"] + baseline["objective_se"]

@@ -76,24 +76,36 @@ def hold_has_a_reason(state: DurableState, _policy: IsolationPolicy, _topology: 
     return "SAFE_MODE without a reason" if state.phase is Phase.SAFE_MODE and not state.safe_mode else None
 
 
+def pause_is_kept(state: DurableState, _policy: IsolationPolicy, _topology: Topology) -> str | None:
+    """10: PAUSED is somebody's acknowledged pause, with no trial open and every call answered."""
+    if state.phase is not Phase.PAUSED:
+        return None
+    if state.pause is None or not state.pause.acknowledged:
+        return "PAUSED without an acknowledged pause"
+    return "PAUSED with an open trial" if state.trial is not None else None
+
+
+BUDGETS: tuple[Callable[[DurableState, IsolationPolicy, Topology], str | None], ...] = (budgets_hold, quorum_holds)
 INVARIANTS: tuple[Callable[[DurableState, IsolationPolicy, Topology], str | None], ...] = (
-    budgets_hold,
-    quorum_holds,
+    *BUDGETS,
     intents_are_single,
     intents_match_nodes,
     parameters_within_bounds,
     trial_has_its_phase,
     hold_has_a_reason,
+    pause_is_kept,
 )
 
 
-def check(state: DurableState, policy: IsolationPolicy, topology: Topology) -> None:
-    """Ask every invariant.
+def check(state: DurableState, policy: IsolationPolicy, topology: Topology, *, acting: bool = True) -> None:
+    """Ask every invariant; the budgets, which speak of actions, only where somebody is being taken out (`acting`).
 
     Raises:
         InvariantBreachError: the first one that does not hold.
     """
     for invariant in INVARIANTS:
+        if invariant in BUDGETS and not acting:
+            continue
         detail = invariant(state, policy, topology)
         if detail is not None:
             raise InvariantBreachError(invariant.__name__, detail)

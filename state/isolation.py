@@ -10,6 +10,7 @@ allow, and the storm rule follows Kubernetes' node-lifecycle controller.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,14 @@ class Guard(StrEnum):
     """What may forbid an action."""
 
     STATE = "state"
+    PAUSED = "paused"
+    VETO = "operator_veto"
+    MAINTENANCE = "maintenance"
+    FLAPPING = "flapping"
+    BY_HAND = "by_hand"
+    BACKOFF = "backoff"
+    NOT_CLEAN = "not_clean"
+    STALE = "stale_evidence"
     DRY_RUN = "dry_run"
     CAPABILITY = "capability"
     STORM = "storm"
@@ -86,7 +95,9 @@ class IsolationPolicy:
         rate_per_minute, burst: the token bucket of isolations, scaled up above 500 nodes.
         verify_s: how long an action may stay unverified.
         backoff_base_s, backoff_max_s: least time out, times the number of offences, and its cap.
-        forgive_s: healthy time that takes one offence back.
+        backoff_jitter: share by which a back-off is drawn longer, so that nodes do not come back together.
+        forgive_s: healthy evidence, in seconds of it, that takes one offence back.
+        flap_offences: isolations from which a node stays out until a person lets it in.
         ttl_s: time limit of an isolation.
         readmit_gravity: |g| below which an isolated node counts as clean.
         probation_ticks: clean ticks before re-admission, and again before full trust.
@@ -108,7 +119,9 @@ class IsolationPolicy:
     verify_s: float = 10.0
     backoff_base_s: float = 60.0
     backoff_max_s: float = 3600.0
+    backoff_jitter: float = 0.1
     forgive_s: float = 600.0
+    flap_offences: int = 6
     ttl_s: float = 900.0
     readmit_gravity: float = 0.75
     probation_ticks: int = 60
@@ -124,9 +137,10 @@ class IsolationPolicy:
         scaled = RATE_SCALING_SHARE * nodes
         return max(self.rate_per_minute, scaled) / 60.0, max(self.burst, scaled)
 
-    def backoff_s(self, offences: int) -> float:
-        """Least time out after the given number of isolations."""
-        return min(self.backoff_max_s, self.backoff_base_s * max(1, offences))
+    def backoff_s(self, node: str, offences: int) -> float:
+        """Least time out after the given number of isolations: base × n and a share drawn by node and n, capped."""
+        drawn = int.from_bytes(hashlib.sha256(f"{node}/{offences}".encode()).digest()[:8], "big") / 2**64
+        return min(self.backoff_max_s, self.backoff_base_s * max(1, offences) * (1 + self.backoff_jitter * drawn))
 
     def tokens(self, left: float | None, since_s: float, nodes: int) -> float:
         """Tokens in the bucket now; `left` is None before the first isolation, when it is full."""

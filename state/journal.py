@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from metrics.errors import BadDataError, InvariantBreachError, NotPermittedError, StoreFailedError
+from metrics.errors import BadDataError, IaceError, InvariantBreachError, NotPermittedError, StoreFailedError
 from state.event import Event, EventKind
 
 SCHEMA_VERSION = 1
 GENESIS = "0" * 64
 BUSY_TIMEOUT_S = 5.0
+ROWS_AT_ONCE = 1000
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS journal (
@@ -72,6 +73,10 @@ class Tip:
 class Journal:
     """One journal file.
 
+    Attributes:
+        path: of the file.
+        failures: appends that could not be written.
+
     Raises:
         StoreFailedError: the file cannot be read or written (full disk, damaged database).
         NotPermittedError: the operating system refuses.
@@ -80,6 +85,7 @@ class Journal:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self.failures = 0
         self._tip, self._epoch = Tip(0, GENESIS), 0
         if read_only and not path.exists():
             raise BadDataError(f"no journal at {path}: name the run with --run, or the data directory with --data-dir")
@@ -116,28 +122,81 @@ class Journal:
             entries.append(Entry(seq, epoch, digest, event))
             tip = Tip(seq, digest)
         if rows:
-            with _translated(self.path), self._connection:
-                self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", rows)
+            try:
+                self._write(rows)
+            except IaceError:
+                self.failures += 1
+                raise
             self._tip, self._epoch = tip, epoch
         return entries
 
-    def entries(self) -> Iterator[Entry]:
-        """Every entry in order, each checked against the chain.
+    def entries(self, start: int = 1) -> Iterator[Entry]:
+        """Every entry from sequence `start` on, in order, each checked against the chain; older ones may be forgotten.
 
         Raises:
             BadDataError: an entry is missing, altered or unreadable; the message names it.
         """
-        previous, expected, epoch = GENESIS, 1, 0
+        base, previous = self._base()
+        if start > self._tip.seq:
+            return
+        expected, epoch = max(start, base + 1), 0
+        if expected > base + 1:
+            previous = self._hash_of(expected - 1)
+        while rows := self._rows(expected):
+            for row in rows:
+                problem = _problem(row, previous, expected, epoch)
+                if problem:
+                    raise BadDataError(f"{self.path}: event {expected}: {problem}")
+                seq, epoch, body, _, previous = row
+                yield Entry(seq, epoch, previous, _event(self.path, seq, body))
+                expected += 1
+
+    def forget_before(self, seq: int) -> int:
+        """Drop the entries before `seq` for good; how many went. The chain goes on.
+
+        Raises:
+            BadDataError: `seq` is no snapshot, so that what follows could not be replayed.
+        """
+        base, _ = self._base()
+        if seq <= base + 1:
+            return 0
+        kept = next(iter(self._rows(seq)), None)
+        if kept is None or kept[0] != seq or _event(self.path, seq, kept[2]).kind is not EventKind.SNAPSHOT:
+            raise BadDataError(f"{self.path}: event {seq}: is no snapshot, the events before it are needed")
+        previous = self._hash_of(seq - 1)
+        return self._drop_before(seq, f"{seq - 1}:{previous}")
+
+    # How it is kept; whoever keeps it elsewhere than in SQLite overrides these, `note` and `noted`.
+
+    def _write(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Make rows durable, all or none."""
+        with _translated(self.path), self._connection:
+            self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _drop_before(self, seq: int, base: str) -> int:
+        with _translated(self.path), self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('base', ?)", (base,))
+            return self._connection.execute("DELETE FROM journal WHERE seq < ?", (seq,)).rowcount
+
+    def _base(self) -> tuple[int, str]:
+        """Sequence and hash of the last entry that was forgotten."""
+        noted = self.noted("base")
+        if noted is None:
+            return 0, GENESIS
+        seq, _, digest = noted.partition(":")
+        return int(seq), digest
+
+    def _hash_of(self, seq: int) -> str:
         with _translated(self.path):
-            statement = "SELECT seq, epoch, body, previous, hash FROM journal ORDER BY seq"
-            rows = self._connection.execute(statement).fetchall()
-        for row in rows:
-            problem = _problem(row, previous, expected, epoch)
-            if problem:
-                raise BadDataError(f"{self.path}: event {expected}: {problem}")
-            seq, epoch, body, _, previous = row
-            yield Entry(seq, epoch, previous, _event(self.path, seq, body))
-            expected += 1
+            row = self._connection.execute("SELECT hash FROM journal WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            raise BadDataError(f"{self.path}: event {seq}: is missing")
+        return str(row[0])
+
+    def _rows(self, start: int) -> list[tuple[Any, ...]]:
+        statement = "SELECT seq, epoch, body, previous, hash FROM journal WHERE seq >= ? ORDER BY seq LIMIT ?"
+        with _translated(self.path):
+            return self._connection.execute(statement, (start, ROWS_AT_ONCE)).fetchall()
 
     def note(self, name: str, value: str) -> None:
         """Keep a fact about the file beside the chain (for example that its run has ended)."""

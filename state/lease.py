@@ -54,6 +54,16 @@ class DirectoryLease:
             os.close(self._handle)
             self._handle = None
 
+    def held(self) -> bool:
+        """Whether the lock file is still the one that was locked: somebody may have put another in its place."""
+        if self._handle is None:
+            return False
+        try:
+            there, ours = self._path.stat(), os.fstat(self._handle)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
     def _claim(self) -> None:
         """Write who we are, for the one who is refused; on a full disk the lock holds all the same."""
         if self._handle is None:

@@ -16,7 +16,23 @@ from state.phase import Phase
 from state.table import TABLE, Guard
 
 TRIGGERS: frozenset[EventKind] = frozenset(row.event for row in TABLE)
-EXCURSIONS = frozenset({Phase.ISOLATING, Phase.HEALING, Phase.SAFE_MODE})
+EXCURSIONS = frozenset({Phase.ISOLATING, Phase.HEALING, Phase.SAFE_MODE, Phase.PAUSED})
+FOLLOWING = {Phase.PHASE_I: Phase.PHASE_II, Phase.PHASE_II: Phase.PHASE_III, Phase.PHASE_III: Phase.GOVERNING}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What guards ask for and the machine does not know itself.
+
+    Attributes:
+        coherent: the run's outcome is COHERENT_LOCK.
+        held: there is a reason for SAFE_MODE.
+        in_flight: an action on a node is not verified yet.
+    """
+
+    coherent: bool = False
+    held: bool = False
+    in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +52,8 @@ class TransitionRefusal:
 class PhaseMachine:
     """The controller's state, moved only along the rows of the table.
 
-    `came_from` is the state to which ISOLATING, HEALING and SAFE_MODE return; it is remembered when the first of them
-    is entered, and moves on where a phase passes meanwhile.
+    `came_from` is the state to which ISOLATING, HEALING, SAFE_MODE and PAUSED return; it is remembered when the first
+    of them is entered, and moves on where a phase passes meanwhile.
 
     Args:
         daemon: True under `iace govern`, where a failed phase is retried from SAFE_MODE instead of ending.
@@ -46,7 +62,7 @@ class PhaseMachine:
     def __init__(self, *, daemon: bool, phase: Phase = Phase.IDLE, came_from: Phase = Phase.IDLE) -> None:
         self.daemon = daemon
         self.came_from = came_from
-        self._coherent = False
+        self._facts = Facts()
         self.state: str = phase.value  # the attribute that `transitions` moves
         self._machine = Machine(
             model=self,
@@ -71,23 +87,18 @@ class PhaseMachine:
         """The present state."""
         return Phase(self.state)
 
-    def fire(self, event: EventKind, *, coherent: bool = False) -> TransitionRefusal | None:
-        """Move along the row for `event`; None if it moved, else why not.
-
-        Args:
-            event: the fact that has happened.
-            coherent: for RUN_ENDED only, whether the run's outcome is COHERENT_LOCK.
-        """
+    def fire(self, event: EventKind, facts: Facts = Facts()) -> TransitionRefusal | None:
+        """Move along the row for `event`, given what the guards ask for; None if it moved, else why not."""
         source = self.phase
         rows = [row for row in TABLE if row.source is source and row.event is event]
-        self._coherent = coherent
+        self._facts = facts
         # `rows` is asked first because `transitions` raises on a pair that it does not know.
         if not rows or not self._machine.dispatch(event.value):
             return TransitionRefusal(source, event, tuple(row.guard for row in rows))
         if self.phase in EXCURSIONS and source not in EXCURSIONS:
             self.came_from = source
         elif event is EventKind.PHASE_PASSED and self.phase in EXCURSIONS:
-            self.came_from = Phase.GOVERNING
+            self.came_from = FOLLOWING.get(self.came_from, self.came_from)
         return None
 
     def _always(self, _event: Any) -> bool:  # noqa: ANN401 - the library's own event type, unused
@@ -99,6 +110,18 @@ class PhaseMachine:
     def _as_run(self, _event: Any) -> bool:  # noqa: ANN401 - as above
         return not self.daemon
 
+    def _held(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self._facts.held
+
+    def _in_flight(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self._facts.in_flight
+
+    def _came_from_phase_i(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self.came_from is Phase.PHASE_I
+
+    def _came_from_phase_ii(self, _event: Any) -> bool:  # noqa: ANN401 - as above
+        return self.came_from is Phase.PHASE_II
+
     def _came_from_phase_iii(self, _event: Any) -> bool:  # noqa: ANN401 - as above
         return self.came_from is Phase.PHASE_III
 
@@ -109,7 +132,7 @@ class PhaseMachine:
         return self.came_from is Phase.PHASE_IV
 
     def _coherent_outcome(self, _event: Any) -> bool:  # noqa: ANN401 - as above
-        return self._coherent
+        return self._facts.coherent
 
     def _dissonant_outcome(self, _event: Any) -> bool:  # noqa: ANN401 - as above
-        return not self._coherent
+        return not self._facts.coherent

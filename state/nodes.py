@@ -10,14 +10,16 @@ Source: docs/model.md sections 3 and 5, docs/architecture.md "Isolation policy".
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.assessment import Assessment
 from state.action import IsolateNode, Reply, RestoreNode
+from state.command import ExemptionKind
 from state.decision import Draft
-from state.durable import IntentKind, NodeRecord, NodeStatus
+from state.durable import POLICY, Intent, IntentKind, NodeRecord, NodeStatus
 from state.event import EventKind
 from state.isolation import (
     SAFETY_GUARDS,
@@ -33,6 +35,7 @@ from state.view import NodeView, view
 from state.wells import WellWatch
 
 DOUBLE = 2.0  # a node beyond twice the critical gravity need not wait for a second look
+CONSIDERED_MAX = 10_000  # nodes about which something is decided in one tick, the worst; no budget allows more
 RENEW_BEFORE_S = 120.0  # a trial forbids renewals for some 70 s, and no isolation may run out meanwhile
 
 
@@ -43,10 +46,16 @@ class Licence:
     Attributes:
         watching: wells are confirmed and journaled.
         forbidden_by: the guard that forbids every new action on nodes, or None.
+        static: whoever is out stays out: time limits are renewed whatever the evidence, and nobody is let in.
+        suspected_by: the guard that suspects the evidence as a whole, or None.
+        renewals_forbidden_by: the guard that forbids even renewals, because nothing may be done at all, or None.
     """
 
     watching: bool
     forbidden_by: Guard | None = None
+    static: bool = False
+    suspected_by: Guard | None = None
+    renewals_forbidden_by: Guard | None = None
 
 
 class NodeGovernance:
@@ -56,6 +65,11 @@ class NodeGovernance:
         self._policy = policy
         self._wells = WellWatch(policy)
         self._in_flight = ReadBack(policy.verify_s)
+        self._forgiven_at: dict[str, int] = {}  # calm ticks of a node at which an offence was last taken back
+        self._renewed_at: dict[str, float] = {}
+        self._seen: NodeView | None = None
+        self._latest: tuple[int, float] | None = None  # tick and plant time
+        self._tick_s = 1.0
 
     @property
     def storm(self) -> tuple[int, int] | None:
@@ -67,13 +81,19 @@ class NodeGovernance:
         """Whether any active node gave trusted evidence in the latest tick."""
         return self._wells.sighted
 
-    def count(self, assessment: Assessment) -> None:
-        """Take the tick's evidence in, whatever state the controller is in."""
-        self._wells.count(view(assessment))
+    def count(self, assessment: Assessment, spared: frozenset[str] = frozenset()) -> None:
+        """Take the tick's evidence in, but for that of the nodes `spared`, whatever state the controller is in."""
+        if self._latest is not None and assessment.tick > self._latest[0]:
+            self._tick_s = (assessment.plant_time_s - self._latest[1]) / (assessment.tick - self._latest[0])
+        self._latest = (assessment.tick, assessment.plant_time_s)
+        self._seen = view(assessment)
+        self._wells.count(self._seen, spared)
 
     def restart(self) -> None:
         """Let every node be confirmed afresh."""
         self._wells.restart()
+        self._forgiven_at.clear()
+        self._renewed_at.clear()
 
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
         """Take the plant's answer to an action on a node."""
@@ -81,6 +101,7 @@ class NodeGovernance:
 
     def reconcile(self, draft: Draft, now_received_s: float) -> None:
         """After a restart nothing is known of what was in flight: look before believing anything."""
+        self.restart()
         self._in_flight.reconcile(draft, now_received_s)
 
     def settle(self, draft: Draft, assessment: Assessment) -> None:
@@ -90,6 +111,7 @@ class NodeGovernance:
             return
         index = seen.topology.index
         for intent in self._in_flight.settle(draft, seen):
+            self._notice_flapping(draft, intent)
             if intent.node in index and intent.kind is IntentKind.ISOLATE:
                 # The others of the cluster were pulled by the node that has just gone.
                 cluster = int(seen.topology.cluster_of[index[intent.node]])
@@ -98,6 +120,14 @@ class NodeGovernance:
                 self._wells.restart_node(index[intent.node])
         for node in self._in_flight.notice_outsiders(draft, seen):
             self._wells.restart_node(index[node])
+
+    def _notice_flapping(self, draft: Draft, intent: Intent) -> None:
+        """An isolation by the policy, once too often, has taken effect: from now on a person decides."""
+        record = draft.state.nodes.get(intent.node)
+        if record is None or intent.kind is not IntentKind.ISOLATE or record.status is not NodeStatus.ISOLATED:
+            return
+        if record.by == POLICY and record.offences >= self._policy.flap_offences:
+            draft.record(EventKind.NODE_FLAPPING, node=intent.node, offences=record.offences)
 
     def govern(self, draft: Draft, assessment: Assessment, licence: Licence) -> None:
         """Confirm wells, and intend what is to be done about nodes; a storm confirms nothing."""
@@ -111,11 +141,37 @@ class NodeGovernance:
             self._blocked_clusters(draft, standing, seen)
         self._readmit(draft, seen, licence)
 
-    def restore(self, draft: Draft, node: str, reason: str) -> None:
+    def restore(self, draft: Draft, node: str, reason: str, by: str = POLICY) -> None:
         """Intend to let a node take part again."""
         key = f"restore-{draft.state.actions + 1}"
-        draft.record(EventKind.RESTORATION_INTENDED, key=key, node=node, reason=reason)
+        draft.record(EventKind.RESTORATION_INTENDED, key=key, node=node, reason=reason, by=by)
         draft.act(RestoreNode(key, node))
+
+    @property
+    def shortest_s(self) -> float:
+        """An isolation that is asked for may not be shorter: it would end before it was verified."""
+        return self._policy.verify_s
+
+    def knows(self, node: str) -> bool:
+        """Whether the latest tick showed a node of that name."""
+        return self._seen is not None and node in self._seen.topology.index
+
+    def isolate_by_hand(
+        self, draft: Draft, node: str, licence: Licence, *, by: str, reason: str, for_s: float | None
+    ) -> Refusal | None:
+        """Intend to take a node out because a person says so; the refusal, if a guard forbids it."""
+        seen = self._seen
+        if seen is None:
+            return Refusal("isolate", Guard.EVIDENCE_NODES, node, 0.0, self._policy.evidence_nodes_min, draft.now_s)
+        index, standing = seen.topology.index[node], self._standing(draft, seen)
+        gravity = float(seen.reading.gravity[index])
+        guard = Guard.IN_FLIGHT if standing.out[index] else licence.forbidden_by
+        if guard is not None:
+            return Refusal("isolate", guard, node, gravity, self._policy.gravity_critical, draft.now_s)
+        refusal = self._exempted(draft, node, gravity) or forbid_isolation(self._policy, standing, index)
+        if refusal is None:
+            self._intend_isolation(draft, standing, seen, index, by=by, reason=reason, for_s=for_s)
+        return refusal
 
     def _standing(self, draft: Draft, seen: NodeView) -> Standing:
         state, topology = draft.state, seen.topology
@@ -134,9 +190,15 @@ class NodeGovernance:
             for intent in draft.state.intents.values()
             if intent.node in topology.index
         }
-        for index in candidates[np.argsort(-gravity[candidates], kind="stable")].tolist():
+        worst_first = candidates[np.argsort(-gravity[candidates], kind="stable")].tolist()
+        if len(worst_first) > CONSIDERED_MAX:
+            rest = f"{len(worst_first) - CONSIDERED_MAX} further nodes"
+            draft.refuse(Refusal("isolate", Guard.LOOK_AGAIN, rest, len(worst_first), CONSIDERED_MAX, draft.now_s))
+        for index in worst_first[:CONSIDERED_MAX]:
             cluster = int(topology.cluster_of[index])
-            refusal = self._forbid(standing, index, float(gravity[index]), licence, busy=cluster in busy)
+            value = float(gravity[index])
+            refusal = self._exempted(draft, topology.nodes[index], value)
+            refusal = refusal or self._forbid(standing, index, value, licence, busy=cluster in busy)
             if refusal is not None:
                 self._refuse(draft, refusal, float(gravity[index]))
                 continue
@@ -157,15 +219,32 @@ class NodeGovernance:
             refusal = Refusal("isolate", licence.forbidden_by, node, gravity, critical, at_s)
         return refusal
 
-    def _intend_isolation(self, draft: Draft, standing: Standing, seen: NodeView, index: int) -> None:
+    def _exempted(self, draft: Draft, node: str, gravity: float) -> Refusal | None:
+        exemption = draft.state.exemptions.get(node)
+        if exemption is None or not exemption.from_s <= draft.now_s < exemption.until_s:
+            return None
+        guard = Guard.VETO if exemption.kind is ExemptionKind.VETO else Guard.MAINTENANCE
+        return Refusal("isolate", guard, node, gravity, self._policy.gravity_critical, draft.now_s)
+
+    def _intend_isolation(
+        self,
+        draft: Draft,
+        standing: Standing,
+        seen: NodeView,
+        index: int,
+        *,
+        by: str = POLICY,
+        reason: str = "",
+        for_s: float | None = None,
+    ) -> None:
         topology, policy, state = seen.topology, self._policy, draft.state
-        node, gravity = topology.nodes[index], float(seen.reading.gravity[index])
+        node, gravity = topology.nodes[index], _finite(seen.reading.gravity[index])
         standing.take_out(index)
         record = state.nodes.get(node)
-        forgiven = _forgiven(record, draft.now_s, policy)
-        offence = (record.offences if record else 0) - forgiven + 1
-        ttl_s = self._ttl_s(offence)
-        h, q, k = (float(value) for value in seen.reading.components[index])
+        offence = (record.offences if record else 0) + (by == POLICY)
+        backoff_s = policy.backoff_s(node, offence)
+        ttl_s = for_s if for_s is not None else self._ttl_s(backoff_s)
+        h, q, k = (_finite(value) for value in seen.reading.components[index])
         key = f"isolate-{state.actions + 1}"
         draft.record(
             EventKind.ISOLATION_INTENDED,
@@ -176,9 +255,11 @@ class NodeGovernance:
             components={"h": h, "q": q, "k": k},
             until_s=draft.now_s + ttl_s,
             offence=offence,
-            forgiven=forgiven,
+            backoff_s=backoff_s,
+            by=by,
             tokens=standing.tokens,
-            reason=f"|g| {gravity:.2f} above {policy.gravity_critical:g} for {int(self._wells.nodes.bad[index])} ticks",
+            reason=reason
+            or f"|g| {gravity:.2f} above {policy.gravity_critical:g} for {int(self._wells.nodes.bad[index])} ticks",
         )
         draft.act(IsolateNode(key, node, ttl_s))
 
@@ -203,11 +284,12 @@ class NodeGovernance:
 
     def _readmit(self, draft: Draft, seen: NodeView, licence: Licence) -> None:
         in_flight = {intent.node for intent in draft.state.intents.values()}
-        for node, record in list(draft.state.nodes.items()):
+        for node, record in sorted(draft.state.nodes.items()):
             index = seen.topology.index.get(node)
             if index is None or node in in_flight:
                 continue
             clean = int(self._wells.nodes.clean[index])
+            self._forgive(draft, node, record, int(self._wells.nodes.calm[index]))
             if record.status is NodeStatus.PROBATION and clean >= self._policy.probation_ticks:
                 draft.record(EventKind.NODE_READMITTED, node=node)
             elif record.status is NodeStatus.ISOLATED:
@@ -216,32 +298,56 @@ class NodeGovernance:
     def _end_or_renew(
         self, draft: Draft, node: str, record: NodeRecord, clean: int, licence: Licence, *, trusted: bool
     ) -> None:
-        policy = self._policy
-        time_out_s, backoff_s = draft.now_s - record.isolated_s, policy.backoff_s(record.offences)
-        may_return = trusted and clean >= policy.probation_ticks and time_out_s >= backoff_s
-        must_renew = trusted and not may_return and draft.now_s >= record.until_s - RENEW_BEFORE_S
-        if not may_return and not must_renew:
-            return
-        rule = "restore" if may_return else "renew"
-        if licence.forbidden_by is not None:
-            draft.refuse(Refusal(rule, licence.forbidden_by, node, time_out_s, backoff_s, draft.now_s))
-        elif may_return:
-            self.restore(draft, node, f"clean for {clean} ticks, out for {time_out_s:g} s")
-        else:
-            self._renew(draft, node, record)
+        policy, time_out_s = self._policy, draft.now_s - record.isolated_s
+        runs_out = draft.now_s >= record.until_s - RENEW_BEFORE_S
+        held_back = self._held_back(record, clean, time_out_s, trusted=trusted)
+        if record.by != POLICY and not record.flapping:
+            return  # an operator's isolation ends by hand, or by the time limit that was asked for
+        if held_back is None and not licence.static:
+            if licence.forbidden_by is not None:
+                draft.refuse(Refusal("restore", licence.forbidden_by, node, clean, policy.probation_ticks, draft.now_s))
+            else:
+                self.restore(draft, node, f"clean for {clean} ticks, out for {time_out_s:g} s")
+        elif runs_out and (trusted or licence.static or record.flapping):
+            if draft.now_s - self._renewed_at.get(node, -math.inf) >= policy.verify_s:
+                self._renew(draft, node, record, licence)
+        elif held_back is not None and clean >= policy.probation_ticks:
+            draft.refuse(Refusal("restore", held_back, node, time_out_s, record.backoff_s, draft.now_s))
 
-    def _renew(self, draft: Draft, node: str, record: NodeRecord) -> None:
-        key, ttl_s = f"renew-{draft.state.actions + 1}", self._ttl_s(record.offences)
+    def _held_back(self, record: NodeRecord, clean: int, time_out_s: float, *, trusted: bool) -> Guard | None:
+        """Why a node that is out may not return yet, or None."""
+        if record.flapping:
+            return Guard.FLAPPING
+        if not trusted or clean < self._policy.probation_ticks:
+            return Guard.NOT_CLEAN
+        return Guard.BACKOFF if time_out_s < record.backoff_s else None
+
+    def _renew(self, draft: Draft, node: str, record: NodeRecord, licence: Licence) -> None:
+        self._renewed_at[node] = draft.now_s  # a renewal that fails is not tried again at every tick
+        guard = licence.renewals_forbidden_by
+        if guard is not None:
+            draft.refuse(Refusal("renew", guard, node, draft.now_s, record.until_s, draft.now_s))
+            return
+        key, ttl_s = f"renew-{draft.state.actions + 1}", self._ttl_s(record.backoff_s)
         draft.record(EventKind.RENEWAL_INTENDED, key=key, node=node, until_s=draft.now_s + ttl_s)
         draft.act(IsolateNode(key, node, ttl_s))
 
-    def _ttl_s(self, offences: int) -> float:
+    def _ttl_s(self, backoff_s: float) -> float:
         """The time limit of an isolation: never so short that its back-off could not be sat out."""
-        return max(self._policy.ttl_s, self._policy.backoff_s(offences) + RENEW_BEFORE_S)
+        return max(self._policy.ttl_s, backoff_s + RENEW_BEFORE_S)
+
+    def _forgive(self, draft: Draft, node: str, record: NodeRecord, calm: int) -> None:
+        """Take an offence back for healthy evidence: ticks that were seen and not bad, not mere time."""
+        if record.status is not NodeStatus.HEALTHY or record.offences == 0:
+            self._forgiven_at.pop(node, None)
+            return
+        since = min(self._forgiven_at.get(node, 0), calm)
+        if (calm - since) * self._tick_s >= self._policy.forgive_s:
+            draft.record(EventKind.OFFENCE_FORGIVEN, node=node, offences=record.offences - 1)
+            since = calm
+        self._forgiven_at[node] = since
 
 
-def _forgiven(record: NodeRecord | None, now_s: float, policy: IsolationPolicy) -> int:
-    """Offences taken back for healthy time since full re-admission."""
-    if record is None or record.status is not NodeStatus.HEALTHY:
-        return 0
-    return min(record.offences, int((now_s - record.since_s) // policy.forgive_s))
+def _finite(value: float) -> float:
+    """What a journal can carry: evidence that is not known reads as 0 there, which only a person may act upon."""
+    return float(value) if np.isfinite(value) else 0.0

@@ -17,6 +17,7 @@ REPLY_EVENTS = {
     Reply.APPLIED: EventKind.ACTION_APPLIED,
     Reply.REFUSED: EventKind.ACTION_REFUSED,
     Reply.UNKNOWN: EventKind.ACTION_UNKNOWN,
+    Reply.VOID: EventKind.ACTION_ABANDONED,
 }
 _VERIFIED = {
     IntentKind.ISOLATE: EventKind.ISOLATION_VERIFIED,
@@ -37,16 +38,23 @@ class ReadBack:
         self._verify_s = verify_s
         self._replied_at: dict[str, float] = {}
         self._first_look_s: dict[str, float] = {}
+        self._uncertain: set[str] = set()  # intents of which it is not even known whether they were ever sent
 
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
-        """Take the plant's answer; a refusal is the end of the action."""
+        """Take the plant's answer; a refusal is the end of the action, and so is that it was never sent."""
         self._replied_at[key] = received_s
         draft.record(REPLY_EVENTS[reply], key=key, **({"reason": reason} if reason else {}))
         if reply is Reply.REFUSED:
             self._fail(draft, draft.state.intents[key], reason)
+        elif reply is Reply.VOID:
+            self._forget(key)
 
     def reconcile(self, draft: Draft, now_received_s: float) -> None:
         """After a restart nothing is known of what was in flight: look before believing anything."""
+        self._first_look_s.clear()
+        self._uncertain = {key for key, i in draft.state.intents.items() if i.reply in (None, Reply.UNKNOWN)}
+        for key in [key for key, intent in draft.state.intents.items() if intent.reply is None]:
+            draft.record(EventKind.ACTION_UNKNOWN, key=key, reason="the controller was restarted")
         for key in draft.state.intents:
             self._replied_at[key] = now_received_s
 
@@ -63,15 +71,22 @@ class ReadBack:
         return ended
 
     def notice_outsiders(self, draft: Draft, seen: NodeView) -> list[str]:
-        """Nodes that we hold isolated and that the plant shows taking part: let in by somebody else, or by time."""
+        """Nodes that we hold isolated and that the plant shows taking part: let in by somebody else, or by time.
+
+        What the plant does not show any more is no longer ours to hold either, once its time limit has passed.
+        """
         in_flight = {intent.node for intent in draft.state.intents.values()}
-        back = [
-            node
+        held = {
+            node: record
             for node, record in draft.state.nodes.items()
-            if record.status is NodeStatus.ISOLATED and node not in in_flight and seen.shown_active(node)
-        ]
+            if record.status is NodeStatus.ISOLATED and node not in in_flight
+        }
+        back = [node for node in held if seen.shown_active(node)]
         for node in back:
             draft.record(EventKind.ISOLATION_EXPIRED, node=node, reason="the plant shows it taking part")
+        for node, record in held.items():
+            if seen.shown_active(node) is None and draft.now_s >= record.until_s:
+                draft.record(EventKind.ISOLATION_EXPIRED, node=node, reason="the plant does not show it any more")
         return back
 
     def _ends(
@@ -89,14 +104,27 @@ class ReadBack:
             self._forget(intent.key)
             return True
         if min(draft.now_s - first_look_s, waited_s) >= self._verify_s:
-            self._fail(draft, intent, f"not seen at the plant within {self._verify_s:g} s")
+            if active is None:
+                self._abandon(draft, intent, "the plant does not show the node any more")
+            else:
+                self._fail(draft, intent, f"not seen at the plant within {self._verify_s:g} s")
             return True
         return False
 
     def _fail(self, draft: Draft, intent: Intent, reason: str) -> None:
-        draft.record(EventKind.ISOLATION_FAILED, key=intent.key, node=intent.node, reason=reason)
+        if intent.key in self._uncertain:
+            self._abandon(draft, intent, reason)  # the controller died before it was sent: nobody has disobeyed
+            return
+        # Where a renewal fails the old time limit holds, and it is tried again.
+        kind = EventKind.RENEWAL_FAILED if intent.kind is IntentKind.RENEW else EventKind.ISOLATION_FAILED
+        draft.record(kind, key=intent.key, node=intent.node, reason=reason)
+        self._forget(intent.key)
+
+    def _abandon(self, draft: Draft, intent: Intent, reason: str) -> None:
+        draft.record(EventKind.ACTION_ABANDONED, key=intent.key, node=intent.node, reason=reason)
         self._forget(intent.key)
 
     def _forget(self, key: str) -> None:
+        self._uncertain.discard(key)
         self._replied_at.pop(key, None)
         self._first_look_s.pop(key, None)

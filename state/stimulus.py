@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from metrics.assessment import Assessment
 from metrics.observation import Capability, Parameters
 from state.action import Reply
+from state.command import Command
 from state.outcome import Outcome
 from state.verdict import PhaseResult
 
@@ -25,11 +26,79 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarted:
+    """A daemon goes on governing: after its own restart, or after the plant was away. `facts` goes into the journal.
+
+    What was in flight is settled by looking; nothing seen before `received_s` (controller's monotonic time) counts.
+    """
+
+    epoch: int
+    capabilities: frozenset[Capability]
+    received_s: float
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PlantLost:
+    """The plant has not been seen for too long."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """An operator wants something: who, why, and under which idempotency key, if any."""
+
+    command: Command
+    by: str
+    reason: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsRefused:
+    """Calls to the API that were turned away, summed up: what was wrong to how often."""
+
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReloaded:
+    """Another configuration is in force; `changed` names its settings, `sha256` is its fingerprint.
+
+    Counters are fresh then; what is in flight is looked for in what is received after `received_s`.
+    """
+
+    sha256: str
+    changed: tuple[str, ...]
+    by: str
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The daemon stops, in good order; the plant is left as it is."""
+
+    exit_code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDue:
+    """The journal has grown: the whole state goes into one event, from which a replay can begin."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assessed:
-    """One tick of the plant, assessed; `parameters` are those that the plant said were in force."""
+    """One tick of the plant, assessed; `parameters` are those that the plant said were in force.
+
+    `lag_s` is the plant time by which it is older than the newest tick that has been received: a backlog is taken in
+    tick by tick, but acted upon only where it is no longer one.
+    """
 
     assessment: Assessment
     parameters: Parameters | None
+    lag_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +190,13 @@ class Ended:
 
 Stimulus = (
     Started
+    | Restarted
+    | PlantLost
+    | Commanded
+    | RequestsRefused
+    | ConfigReloaded
+    | Stopped
+    | SnapshotDue
     | Assessed
     | Replied
     | PhaseEnded

@@ -20,6 +20,10 @@ class Guard(StrEnum):
     ALWAYS = "always"
     AS_RUN = "as_run"
     AS_DAEMON = "as_daemon"
+    HELD = "held"
+    IN_FLIGHT = "in_flight"
+    CAME_FROM_PHASE_I = "came_from_phase_i"
+    CAME_FROM_PHASE_II = "came_from_phase_ii"
     CAME_FROM_PHASE_III = "came_from_phase_iii"
     CAME_FROM_GOVERNING = "came_from_governing"
     CAME_FROM_PHASE_IV = "came_from_phase_iv"
@@ -28,7 +32,7 @@ class Guard(StrEnum):
 
 
 class Row(NamedTuple):
-    """In `source`, when `event` has happened and `guard` says yes, go to `destination`."""
+    """In `source`, when `event` has happened and `guard` says yes, go to `destination`; the first such row applies."""
 
     source: P
     event: E
@@ -49,6 +53,16 @@ def _phase_rows(phase: P, following: P) -> tuple[Row, ...]:
 def _safe_mode_rows(phase: P, *causes: E) -> tuple[Row, ...]:
     return tuple(Row(phase, cause, Guard.ALWAYS, P.SAFE_MODE) for cause in causes)
 
+
+PAUSABLE = (P.PHASE_I, P.PHASE_II, P.PHASE_III, P.GOVERNING, P.ISOLATING, P.SAFE_MODE)
+_IN_PAUSE = (E.RENEWAL_INTENDED, E.ISOLATION_FAILED, E.INVARIANT_BREACHED)
+_NOT_PASSED = (E.PHASE_FAILED, E.PHASE_UNDECIDED)
+_RETURNS = (
+    (Guard.CAME_FROM_PHASE_I, P.PHASE_I),
+    (Guard.CAME_FROM_PHASE_II, P.PHASE_II),
+    (Guard.CAME_FROM_PHASE_III, P.PHASE_III),
+    (Guard.CAME_FROM_GOVERNING, P.GOVERNING),
+)
 
 TABLE: tuple[Row, ...] = (
     Row(P.IDLE, E.RUN_STARTED, Guard.ALWAYS, P.PHASE_I),
@@ -83,15 +97,24 @@ TABLE: tuple[Row, ...] = (
     *_safe_mode_rows(P.PHASE_IV, E.INVARIANT_BREACHED),
     # A phase may end while its own isolation is still in flight, or after it has led to a hold.
     Row(P.ISOLATING, E.PHASE_PASSED, Guard.CAME_FROM_PHASE_III, P.ISOLATING),
-    *(Row(P.ISOLATING, event, Guard.AS_RUN, P.CRITICAL_DISSONANCE) for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED)),
-    *(Row(P.ISOLATING, event, Guard.AS_DAEMON, P.SAFE_MODE) for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED)),
-    *(Row(P.SAFE_MODE, event, Guard.AS_RUN, P.CRITICAL_DISSONANCE) for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED)),
+    *(Row(P.ISOLATING, event, Guard.AS_RUN, P.CRITICAL_DISSONANCE) for event in _NOT_PASSED),
+    *(Row(P.ISOLATING, event, Guard.AS_DAEMON, P.SAFE_MODE) for event in _NOT_PASSED),
+    *(Row(P.SAFE_MODE, event, Guard.AS_RUN, P.CRITICAL_DISSONANCE) for event in _NOT_PASSED),
+    *(Row(P.SAFE_MODE, event, Guard.AS_DAEMON, P.SAFE_MODE) for event in _NOT_PASSED),
     *_safe_mode_rows(P.SAFE_MODE, E.PHASE_PASSED),
     # What was in flight when SAFE_MODE began is still read back there.
     *_safe_mode_rows(P.SAFE_MODE, E.ISOLATION_FAILED, E.TRIAL_ROLLED_BACK, E.ROLLBACK_FAILED, E.INVARIANT_BREACHED),
-    # A phase whose checks are still being made goes on where it was.
-    Row(P.SAFE_MODE, E.SAFE_MODE_LEFT, Guard.CAME_FROM_PHASE_III, P.PHASE_III),
-    Row(P.SAFE_MODE, E.SAFE_MODE_LEFT, Guard.CAME_FROM_GOVERNING, P.GOVERNING),
+    # In these states nobody is taken out or let in, and static means that who is out stays out: limits are renewed.
+    *(Row(phase, E.RENEWAL_INTENDED, Guard.ALWAYS, phase) for phase in (P.SAFE_MODE, P.HEALING, P.PHASE_IV)),
+    # A phase whose checks are still being made goes on where it was; a daemon makes those of a failed one again.
+    Row(P.SAFE_MODE, E.SAFE_MODE_LEFT, Guard.IN_FLIGHT, P.ISOLATING),
+    *(Row(P.SAFE_MODE, E.SAFE_MODE_LEFT, guard, phase) for guard, phase in _RETURNS),
+    # Pause: nothing is started, what was in flight is read back, and who is out stays out.
+    *(Row(phase, E.PAUSED, Guard.ALWAYS, P.PAUSED) for phase in PAUSABLE),
+    *(Row(P.PAUSED, event, Guard.ALWAYS, P.PAUSED) for event in _IN_PAUSE),
+    Row(P.PAUSED, E.RESUMED, Guard.HELD, P.SAFE_MODE),
+    Row(P.PAUSED, E.RESUMED, Guard.IN_FLIGHT, P.ISOLATING),
+    *(Row(P.PAUSED, E.RESUMED, guard, phase) for guard, phase in _RETURNS),
     Row(P.GOVERNING, E.WINDOW_ENDED, Guard.ALWAYS, P.PHASE_IV),
     Row(P.PHASE_IV, E.RUN_ENDED, Guard.COHERENT, P.COHERENT_LOCK),
     *(Row(phase, E.RUN_ENDED, Guard.DISSONANT, P.CRITICAL_DISSONANCE) for phase in P if phase is not P.COHERENT_LOCK),

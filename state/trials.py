@@ -1,7 +1,8 @@
-"""One parameter trial at a time: propose, apply, settle, measure, keep or roll back, and verify even the rollback.
+"""One parameter trial at a time: diagnose, apply, settle, measure, keep or roll back, and verify even the rollback.
 
-Nothing is tuned while nodes are the matter (a confirmed well, an action in flight), while the evidence is doubted, or
-while the plant holds its own safe mode. Whatever happens, the last good value was journaled before the trial began.
+Whatever happens, the last good value was journaled before the trial began. A trial that is no better in the window
+after it than in the one before is rolled back, unless the environment has moved on so far meanwhile that going back
+would be worse. What does not end in health, trial after trial, ends in an alarm and a back-off; both outlive a restart.
 
 Source: docs/model.md section 6.
 """
@@ -9,31 +10,51 @@ Source: docs/model.md section 6.
 from __future__ import annotations
 
 from metrics.assessment import Assessment
+from metrics.haru.tuning import regretted
 from metrics.observation import Parameters
 from state.action import ApplyParameters, Reply
 from state.decision import Draft
-from state.durable import Trial
+from state.diagnosis import Diagnosis, diagnose
+from state.durable import ALPHA, GRAY_BOX, RollbackFault, Trial
 from state.event import EventKind
-from state.healing import ABORT_TICKS, HealingPolicy, Window, abort_reason, improved, propose
-from state.isolation import Guard, Refusal
+from state.healing import Change, HealingPolicy
+from state.isolation import Guard
+from state.phase import Phase
 from state.readback import REPLY_EVENTS
+from state.trial_gate import Need, TrialGate
+from state.trial_window import ABORT_TICKS, Comparison, Effect, Measured, Window, abort_reason, compare
+from state.tuner import SupplyBalance, next_change
 
-BLIND_FACTOR = 2  # so many times as long as a window is made of a trial waits for it to fill
+EXTENSION = 2  # an inconclusive trial is measured over so many windows before it is given up
+BLIND_FACTOR = 2  # so many times as long as its windows are made of a trial waits for them to fill
+IDLE_FACTOR = 2  # so many times as long as a window nothing may be worth a trial before that is told
+REGRET = "in the environment as it is now going back would be worse"
+ASIDE = Need((), (), modelled=False)  # a change of α: no KPI asks for it
 
 
 class TrialGovernance:
-    """The trials of one plant; its windows are volatile, so a restart rolls an open trial back."""
+    """The trials of one plant; its windows are volatile, so a restart rolls an open trial back.
 
-    def __init__(self, policy: HealingPolicy) -> None:
+    Args:
+        policy: the numbers.
+        gravity_critical: |g| from which a node is a gravity well.
+    """
+
+    def __init__(self, policy: HealingPolicy, gravity_critical: float) -> None:
         self._policy = policy
-        self._window = Window(policy.measure_ticks)
+        self._gate = TrialGate(policy, gravity_critical)
+        self._window = Window(max(EXTENSION * policy.measure_ticks, policy.baseline_ticks))
+        self._supply = SupplyBalance.start()
         self._settled_ticks = 0
+        self._idle_ticks = 0
         self._replied_at: dict[str, float] = {}
         self._first_look_s: dict[str, float] = {}
 
     def count(self, assessment: Assessment) -> None:
         """Take the tick's KPIs in."""
         self._window.add({name: verdict.value for name, verdict in assessment.kpis.items()})
+        self._gate.count(assessment)
+        self._supply.count(assessment)
 
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
         """Take the plant's answer to a change of parameters."""
@@ -41,7 +62,7 @@ class TrialGovernance:
         draft.record(REPLY_EVENTS[reply], key=key, **({"reason": reason} if reason else {}))
         if reply is Reply.REFUSED:
             # A refused rollback is judged like any other, by what is in force: a refused change never was.
-            self.roll_back(draft, f"the plant refused the change: {reason}")
+            self.roll_back(draft, f"the plant refused the change: {reason}", RollbackFault.PLANT)
 
     def advance(self, draft: Draft, assessment: Assessment, parameters: Parameters | None) -> None:
         """Carry the open trial on by one tick."""
@@ -53,35 +74,98 @@ class TrialGovernance:
         elif not trial.applied:
             self._verify_change(draft, trial, assessment, parameters)
         else:
-            self._measure(draft, trial)
+            self._measure(draft, trial, assessment, parameters)
 
     def start(
         self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden_by: Guard | None
     ) -> None:
-        """Begin a trial where the KPIs ask for one and nothing speaks against it."""
-        state, policy = draft.state, self._policy
-        unhealthy = assessment.unhealthy()
-        if not unhealthy or not policy.enabled or state.trial is not None:
+        """Begin a trial where the KPIs, or the supply, ask for one and nothing speaks against it."""
+        state = draft.state
+        if not self._policy.enabled or state.trial is not None:
             return
-        quiet_s = draft.now_s - state.last_disturbance_s
-        guards: tuple[tuple[bool, str, float, float], ...] = (
-            (parameters is None, Guard.CAPABILITY, 0.0, 1.0),
-            (forbidden_by is not None, forbidden_by or "", 0.0, 1.0),
-            (bool(state.wells), "gravity_well", len(state.wells), 0.0),
-            (bool(state.intents), Guard.IN_FLIGHT, len(state.intents), 0.0),
-            (bool(assessment.plant_safe_mode), "plant_safe_mode", 1.0, 0.0),
-            (quiet_s < policy.holdoff_s, "holdoff", quiet_s, policy.holdoff_s),
-            (state.failed_trials >= policy.trials_max, "exhausted", state.failed_trials, policy.trials_max),
+        need = self._gate.need(assessment, parameters)
+        if need is None:
+            self._idle_ticks = 0
+            self._balance(draft, assessment, parameters, forbidden_by)
+            return
+        refusal = self._gate.forbid(state, assessment, parameters, forbidden_by, need)
+        if refusal is not None:
+            draft.refuse(refusal)
+        elif parameters is not None:
+            diagnosis = diagnose(assessment, need.breached, need.heading, suspect=self._gate.suspect)
+            change = next_change(self._policy, state, assessment, parameters, diagnosis)
+            if change is not None:
+                self._idle_ticks = 0
+                self._try(draft, parameters, change, diagnosis)
+            else:
+                self._idle(draft, assessment)
+
+    def roll_back(self, draft: Draft, reason: str, fault: RollbackFault = RollbackFault.NOBODY) -> None:
+        """End the open trial, if it is not ending already, by going back to the last good value."""
+        trial = draft.state.trial
+        if trial is None or trial.rollback_key is not None:
+            return
+        measured = self._measured() if trial.applied else None
+        key = f"rollback-{draft.state.actions + 1}"
+        draft.record(
+            EventKind.ROLLBACK_INTENDED,
+            trial=trial.number,
+            key=key,
+            to=dict(trial.previous),
+            reason=reason,
+            fault=fault.value,
+            **({"measured": measured.as_dict()} if measured else {}),
         )
-        for forbids, guard, observed, limit in guards:
-            if forbids:
-                draft.refuse(Refusal("heal", guard, ",".join(unhealthy), observed, limit, draft.now_s))
-                return
-        baseline = self._window.measure()
-        if parameters is None or baseline is None:
+        draft.act(ApplyParameters(key, Parameters.parse(trial.previous)))
+
+    def yield_to_wells(self, draft: Draft, assessment: Assessment) -> None:
+        """End the open trial for a confirmed well, unless it is the drift's that the trial is to end."""
+        trial = draft.state.trial
+        if trial is None or trial.rollback_key is not None or not self._gate.wells_matter(draft.state, assessment):
             return
-        change = propose(policy, parameters, unhealthy, last_direction=state.last_direction, last_kept=state.last_kept)
-        if change is None:
+        reason = "a gravity well was confirmed during the trial"
+        measured = self._measured() if trial.applied else None
+        if measured is not None and _regretted(trial, assessment):
+            self._keep(draft, trial, measured, None, f"{reason}, and {REGRET}", interrupted=True)
+        else:
+            self.roll_back(draft, reason)
+
+    def reconcile(self, draft: Draft, now_received_s: float) -> None:
+        """After a restart: an open trial ends in the last good value."""
+        trial = draft.state.trial
+        if trial is None:
+            return
+        if trial.rollback_key is None:
+            self.roll_back(draft, "the controller was restarted during the trial")
+        else:
+            draft.act(ApplyParameters(trial.rollback_key, Parameters.parse(trial.previous)))
+        self._replied_at[str(draft.state.trial.rollback_key if draft.state.trial else "")] = now_received_s
+
+    def _balance(
+        self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden_by: Guard | None
+    ) -> None:
+        """A step of α, where all else is well and the last one is long enough ago."""
+        state, policy = draft.state, self._policy
+        since_s = policy.alpha_every_s if state.alpha_s is None else draft.now_s - state.alpha_s
+        if parameters is None or state.phase is not Phase.GOVERNING or since_s < policy.alpha_every_s:
+            return
+        change = self._supply.next_alpha(policy, parameters)
+        if change is None or assessment.unhealthy():
+            return
+        if self._gate.forbid(state, assessment, parameters, forbidden_by, ASIDE) is None:
+            self._try(draft, parameters, change, diagnose(assessment, (), suspect=self._gate.suspect))
+
+    def _idle(self, draft: Draft, assessment: Assessment) -> None:
+        """Nothing is worth a trial although KPIs ask for one: for so long, and it is told."""
+        self._idle_ticks = self._idle_ticks + 1 if assessment.unhealthy() else 0
+        if self._idle_ticks >= IDLE_FACTOR * self._policy.measure_ticks:
+            self._idle_ticks = 0
+            self._give_up(draft, "nothing within reach is expected to help")
+
+    def _try(self, draft: Draft, parameters: Parameters, change: Change, diagnosis: Diagnosis) -> None:
+        state, policy = draft.state, self._policy
+        baseline = self._window.measure(policy.baseline_ticks)
+        if baseline is None:
             return
         key = f"apply-{state.actions + 1}"
         draft.record(
@@ -92,28 +176,13 @@ class TrialGovernance:
             to=change.parameters.as_dict(),
             direction=change.direction,
             reason=change.reason,
+            diagnosis=diagnosis.as_dict(),
             baseline=baseline.as_dict(),
+            tokens=policy.tokens(state.trial_tokens, draft.now_s - state.trial_tokens_at_s) - 1.0,
         )
         self._replied_at.clear()
         self._first_look_s.clear()
         draft.act(ApplyParameters(key, change.parameters))
-
-    def roll_back(self, draft: Draft, reason: str) -> None:
-        """End the open trial, if it is not ending already, by going back to the last good value."""
-        trial = draft.state.trial
-        if trial is None or trial.rollback_key is not None:
-            return
-        measured = self._window.measure() if trial.applied else None
-        key = f"rollback-{draft.state.actions + 1}"
-        draft.record(
-            EventKind.ROLLBACK_INTENDED,
-            trial=trial.number,
-            key=key,
-            to=dict(trial.previous),
-            reason=reason,
-            **({"measured": measured.as_dict()} if measured else {}),
-        )
-        draft.act(ApplyParameters(key, Parameters.parse(trial.previous)))
 
     def _verify_change(self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None) -> None:
         shown = self._shown(draft, trial.key, trial.proposed, assessment, parameters)
@@ -122,7 +191,8 @@ class TrialGovernance:
             self._settled_ticks = 0
             self._window.clear()
         elif shown is False:
-            self.roll_back(draft, f"the change was not seen within {self._policy.verify_s:g} s")
+            reason = f"the change was not seen within {self._policy.verify_s:g} s"
+            self.roll_back(draft, reason, RollbackFault.PLANT)
 
     def _verify_rollback(
         self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None
@@ -131,6 +201,7 @@ class TrialGovernance:
         if shown:
             draft.record(EventKind.TRIAL_ROLLED_BACK, trial=trial.number)
             self._window.clear()
+            self._give_up_if_exhausted(draft)
         elif shown is False:
             reason = f"the last good value was not seen within {self._policy.verify_s:g} s"
             draft.record(EventKind.ROLLBACK_FAILED, trial=trial.number, reason=reason)
@@ -148,29 +219,96 @@ class TrialGovernance:
         waited_s = min(draft.now_s - first_look_s, assessment.received_s - replied_at)
         return False if waited_s >= self._policy.verify_s else None
 
-    def _measure(self, draft: Draft, trial: Trial) -> None:
+    def _measure(self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None) -> None:
+        policy = self._policy
+        if trial.direction == ALPHA and self._gate.need(assessment, parameters) is not None:
+            self.roll_back(draft, "the couplings come first")
+            return
         self._settled_ticks += 1
-        reason = abort_reason(trial.baseline, self._window.last(ABORT_TICKS))
-        if self._settled_ticks == self._policy.settle_ticks:
+        if self._settled_ticks == policy.settle_ticks:
             # The transient belongs neither to the old parameters nor to the new ones.
             self._window.clear()
-        measured = self._window.measure()
-        if reason is not None:
-            self.roll_back(draft, f"aborted: {reason}")
-        elif measured is not None and improved(self._policy, trial.baseline, measured):
-            draft.record(EventKind.TRIAL_KEPT, trial=trial.number, measured=measured.as_dict())
-        elif measured is not None:
-            self.roll_back(draft, "no improvement beyond the noise")
-        elif self._settled_ticks >= self._policy.settle_ticks + BLIND_FACTOR * self._policy.measure_ticks:
-            self.roll_back(draft, "the KPIs were unknown for too long")
-
-    def reconcile(self, draft: Draft, now_received_s: float) -> None:
-        """After a restart: an open trial ends in the last good value."""
-        trial = draft.state.trial
-        if trial is None:
+        if self._settled_ticks <= policy.settle_ticks:
             return
-        if trial.rollback_key is None:
-            self.roll_back(draft, "the controller was restarted during the trial")
+        aborted = abort_reason(trial.baseline, self._window.last(ABORT_TICKS))
+        ticks = len(self._window)
+        windows = EXTENSION if ticks >= policy.measure_ticks else 1
+        if aborted is not None:
+            self._keep_or_roll_back(draft, trial, assessment, None, f"aborted: {aborted}")
+        elif ticks in (policy.measure_ticks, EXTENSION * policy.measure_ticks):
+            self._judge(draft, trial, assessment, last=ticks > policy.measure_ticks)
+        elif self._settled_ticks >= policy.settle_ticks + BLIND_FACTOR * windows * policy.measure_ticks:
+            self.roll_back(draft, "the KPIs were unknown for too long", RollbackFault.PLANT)
+
+    def _judge(self, draft: Draft, trial: Trial, assessment: Assessment, *, last: bool) -> None:
+        measured = self._measured()
+        if measured is None:
+            return
+        policy = self._policy
+        found = compare(trial.baseline, measured, level=policy.level, min_effect=policy.min_effect)
+        if found.effect in (Effect.HEALED, Effect.IMPROVED):
+            self._keep(draft, trial, measured, found, f"{found.effect}")
+        elif last or found.effect is Effect.WORSE:
+            reason = "it made things worse" if found.effect is Effect.WORSE else "no improvement beyond the noise"
+            self._keep_or_roll_back(draft, trial, assessment, found, reason)
+
+    def _keep_or_roll_back(
+        self, draft: Draft, trial: Trial, assessment: Assessment, found: Comparison | None, reason: str
+    ) -> None:
+        """Roll back, unless the environment has moved on so that the last good value would be worse now."""
+        measured = self._measured()
+        if measured is not None and _regretted(trial, assessment):
+            self._keep(draft, trial, measured, found, f"{reason}, but {REGRET}")
         else:
-            draft.act(ApplyParameters(trial.rollback_key, Parameters.parse(trial.previous)))
-        self._replied_at[str(draft.state.trial.rollback_key if draft.state.trial else "")] = now_received_s
+            self.roll_back(draft, reason, RollbackFault.VALUES)
+
+    def _keep(
+        self,
+        draft: Draft,
+        trial: Trial,
+        measured: Measured,
+        found: Comparison | None,
+        reason: str,
+        *,
+        interrupted: bool = False,
+    ) -> None:
+        draft.record(
+            EventKind.TRIAL_KEPT,
+            trial=trial.number,
+            measured=measured.as_dict(),
+            reason=reason,
+            healed=found is not None and found.effect is Effect.HEALED,
+            improved=found is not None and found.effect is Effect.IMPROVED,
+            interrupted=interrupted,
+            **({"comparison": found.as_dict()} if found else {}),
+        )
+        self._give_up_if_exhausted(draft)
+
+    def _give_up_if_exhausted(self, draft: Draft) -> None:
+        """Stop after too many trials in a row that did not end in health."""
+        failed = draft.state.failed_trials
+        if failed >= self._policy.trials_max:
+            self._give_up(draft, f"{failed} trials in a row did not heal")
+
+    def _give_up(self, draft: Draft, reason: str) -> None:
+        """Leave the matter to people, and say so; it may try again after a back-off."""
+        exhaustions = draft.state.exhaustions + 1
+        backoff_s = self._policy.backoff_s(exhaustions)
+        draft.record(
+            EventKind.HEALING_EXHAUSTED,
+            failed=draft.state.failed_trials,
+            exhaustions=exhaustions,
+            until_s=draft.now_s + backoff_s,
+            reason=f"{reason}; nothing is tried for {backoff_s:g} s",
+        )
+
+    def _measured(self) -> Measured | None:
+        """Means since the transient, or over the window before if nothing has been applied."""
+        return self._window.measure(len(self._window))
+
+
+def _regretted(trial: Trial, assessment: Assessment) -> bool:
+    """Whether the environment has moved on so that the last good value would be worse now, by the model's word."""
+    if trial.direction != GRAY_BOX or assessment.environment is None:
+        return False
+    return regretted(assessment.environment, Parameters.parse(trial.previous), Parameters.parse(trial.proposed))

@@ -21,6 +21,7 @@ from state.view import NodeView
 
 GONE_TICKS = 20  # the span of the field's averages
 DRIFT_SPREAD = 1.15  # beyond it the environment has changed; a detuned cluster leaves the spread of the nodes at 1.0
+RECORDED_MAX = 10_000  # wells that are made durable, the worst: more than that is no matter of nodes any more
 DRIFT_TICKS = 60  # for how long that is remembered: isolating the worst of the drifted narrows the spread for a while
 
 
@@ -42,8 +43,8 @@ class WellWatch:
         self.sighted = False
         self._drift_ticks = 0
 
-    def count(self, seen: NodeView | None) -> None:
-        """Take the tick's evidence in."""
+    def count(self, seen: NodeView | None, spared: frozenset[str] = frozenset()) -> None:
+        """Take the tick's evidence in; that of the nodes `spared`, on which somebody is working, says nothing."""
         self.storm, self.sighted = None, False
         if seen is None:
             return
@@ -51,14 +52,19 @@ class WellWatch:
             self.nodes = self._counters(len(seen.topology.nodes))
             self.clusters = self._counters(len(seen.topology.clusters))
         self._topology = seen.topology
-        bad = self.nodes.update(seen.reading.gravity, seen.reading.trusted)
+        trusted, assessed = seen.reading.trusted, seen.assessed()
+        if spared:
+            at = [seen.topology.index[node] for node in spared if node in seen.topology.index]
+            trusted, assessed = trusted.copy(), assessed.copy()
+            trusted[at] = assessed[at] = False
+        bad = self.nodes.update(seen.reading.gravity, trusted)
         self._drift_ticks = DRIFT_TICKS if seen.reading.spread >= DRIFT_SPREAD else max(0, self._drift_ticks - 1)
         self.clusters.update(self._cluster_gravity(seen.reading), _clusters_trusted(seen))
-        policy, assessed = self._policy, int(np.count_nonzero(seen.assessed()))
+        policy, count = self._policy, int(np.count_nonzero(assessed))
         looking_bad = int(np.count_nonzero(bad & seen.active))
-        self.sighted = assessed > 0
-        if assessed >= policy.evidence_nodes_min and looking_bad >= policy.storm_fraction * assessed - ROUNDING:
-            self.storm = (looking_bad, assessed)
+        self.sighted = count > 0
+        if count >= policy.evidence_nodes_min and looking_bad >= policy.storm_fraction * count - ROUNDING:
+            self.storm = (looking_bad, count)
 
     def confirmed(self) -> NDArray[np.bool_]:
         """bool[N], nodes that have looked bad for long enough, isolated ones among them."""
@@ -72,7 +78,9 @@ class WellWatch:
         """Make new wells durable, the worst first, and those that are gone."""
         topology, reading = seen.topology, seen.reading
         nodes = np.flatnonzero(self.confirmed() & seen.active)
-        for index in nodes[np.argsort(-reading.gravity[nodes], kind="stable")]:
+        for index in nodes[np.argsort(-reading.gravity[nodes], kind="stable")][:RECORDED_MAX].tolist():
+            if topology.nodes[index] in draft.state.wells:
+                continue
             h, q, k = (float(value) for value in reading.components[index])
             ticks, gravity = int(self.nodes.bad[index]), float(reading.gravity[index])
             _confirm(draft, topology.nodes[index], gravity, ticks, {"h": h, "q": q, "k": k})

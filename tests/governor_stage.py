@@ -23,7 +23,7 @@ from state.healing import HealingPolicy
 from state.isolation import IsolationPolicy
 from state.machine import PhaseMachine
 from state.phase import Phase
-from state.stimulus import Assessed, PhaseEnded, Replied, Started
+from state.stimulus import Assessed, Commanded, PhaseEnded, Replied, Restarted, Started
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 HEALTHY_GRAVITY = 0.2
@@ -110,12 +110,18 @@ class Stage:
         self.kpis = dict(HEALTHY_KPIS)
         self.unhealthy = ()
         self.plant_safe_mode = False
+        self.breached = ()
+        self.environment = None
+        self.costs = None
+        self.forecasts = {}
+        self.spread = 1.0
         self.shows_parameters = True
         self.plant = FakePlant()
         self.tick_s = tick_s
         self.ticks = 0
         self.now_s = 0.0
         self.late_s = 0.0
+        self.lag_s = 0.0
         self.answering = True
         self.events, self.actions, self.refusals = [], [], []
 
@@ -139,7 +145,8 @@ class Stage:
         for event in decision.events:
             self.shadow.apply(reread(event))
         assert self.shadow.snapshot() == self.governor.snapshot()
-        invariants.check(self.state, self.policy, self.topology)
+        acting = any(event.kind is EventKind.ISOLATION_INTENDED for event in decision.events)
+        invariants.check(self.state, self.policy, self.topology, acting=acting)
         for action in decision.actions:
             reply = self.plant.carry_out(action, self.now_s)
             if self.answering:
@@ -155,7 +162,7 @@ class Stage:
             self.now_s += self.tick_s
             self.plant.advance_to(self.now_s)
             parameters = self.plant.parameters if self.shows_parameters else None
-            self.tell(Assessed(self.assessment(), parameters))
+            self.tell(Assessed(self.assessment(), parameters, self.lag_s))
         return self.events[first:]
 
     def until(self, kind, ticks_max=300):
@@ -178,13 +185,13 @@ class Stage:
             cluster_order=np.full(len(self.topology.clusters), 0.97),
             mean_field=0.96 + 0j,
             unit=0.4,
-            spread=1.0,
+            spread=self.spread,
         )
         verdicts = {
             name: KpiVerdict(
                 name,
                 value,
-                KpiStatus.HEALTHY if math.isfinite(value) else KpiStatus.UNKNOWN,
+                KpiStatus.WARNING if name in self.breached else self.status(value),
                 KpiStatus.WARNING if name in self.unhealthy else KpiStatus.HEALTHY,
             )
             for name, value in self.kpis.items()
@@ -202,7 +209,14 @@ class Stage:
             anomalies=(),
             scores={},
             plant_safe_mode=self.plant_safe_mode,
+            environment=self.environment,
+            costs=self.costs,
+            forecasts=self.forecasts,
         )
+
+    @staticmethod
+    def status(value):
+        return KpiStatus.HEALTHY if math.isfinite(value) else KpiStatus.UNKNOWN
 
     def start(self):
         self.tell(Started(1, self.capabilities, {"seed": 7}))
@@ -221,14 +235,22 @@ class Stage:
         assert self.phase is phase
         return self
 
-    def restart(self):
-        """A new governor over the replayed journal, as after a crash."""
-        self.governor = Governor(self.settings, self.shadow)
-        self.shadow = DurableState(PhaseMachine(daemon=self.settings.daemon))
+    def restart(self, recovered=None):
+        """A new governor over the replayed journal, as after a crash; `recovered` makes the state in another way."""
+        recovered = recovered or self.replayed
+        self.governor, self.shadow = Governor(self.settings, recovered()), recovered()
+        self.tell(Restarted(self.state.epoch + 1, self.capabilities, self.now_s, {}))
+
+    def command(self, command, *, by="ada", reason="because", key=None):
+        """An operator's command; the answer."""
+        return self.tell(Commanded(command, by, reason, key)).answer
+
+    def replayed(self):
+        """The state that the events give."""
+        state = DurableState(PhaseMachine(daemon=self.settings.daemon))
         for event in self.events:
-            self.shadow.apply(reread(event))
-        self.governor._capabilities = self.capabilities
-        self.take(self.governor.reconcile(self.now_s, self.now_s))
+            state.apply(reread(event))
+        return state
 
     def make_bad(self, *nodes, gravity=2.0):
         for node in nodes:

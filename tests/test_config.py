@@ -82,7 +82,7 @@ def test_every_problem_is_told_at_once_with_path_and_place(tmp_path):
     path = write(
         tmp_path / "bad.toml",
         '[plant]\nkind = "http"\nnodes = "7"\nseed = true\n[isolation]\nquorom = 3\nfraction_max = nan\n'
-        "readmit_gravity = 2\n[influxdb]\nurl = 1\n[kpi.nope]\nhealthy = 1\n",
+        "readmit_gravity = 2\n[grafana]\nurl = 1\n[kpi.nope]\nhealthy = 1\n",
     )
     told = problems(path, {"healing": {"step": 0.5}}, {"IACE_PLANT__NODE": "3", "IACE_SCHEDULE__TICKS": "abc"})
     place = f"(in {path})"
@@ -93,7 +93,7 @@ def test_every_problem_is_told_at_once_with_path_and_place(tmp_path):
     assert "healing.step: should be greater than 1, not 0.5 (from the command line)" in told
     assert "schedule.ticks: should be a valid integer, not 'abc' (from IACE_SCHEDULE__TICKS)" in told
     assert "IACE_PLANT__NODE: no such setting; did you mean IACE_PLANT__NODES?" in told
-    assert any(text.startswith("influxdb: unknown key") for text in told)
+    assert any(text.startswith("grafana: unknown key") for text in told)
     assert any(text.startswith("kpi.nope: unknown KPI") for text in told)
     assert any(text.startswith("plant.url: is needed") for text in told)
     assert any(text.startswith("isolation.readmit_gravity: 2.0 must be below gravity.critical (1.5)") for text in told)
@@ -108,7 +108,8 @@ def test_every_problem_is_told_at_once_with_path_and_place(tmp_path):
         ({"plant": {"nodes": 9, "clusters": 4}}, "plant.clusters: 4 clusters of 9 nodes leave some with 2"),
         ({"plant": {"nodes": 5, "clusters": 6}}, "plant.clusters: 6 clusters cannot be made of 5 nodes"),
         ({"plant": {"clusters": 0}}, "plant.clusters: should be greater than or equal to 1, not 0"),
-        ({"plant": {"kind": "replay"}}, "plant.kind: should be 'embedded' or 'http', not 'replay'"),
+        ({"plant": {"kind": "ssh"}}, "plant.kind: should be 'embedded', 'http' or 'replay', not 'ssh'"),
+        ({"plant": {"kind": "replay"}}, "plant.recording: is needed with plant.kind"),
         ({"plant": {"kind": "http", "url": "ftp://h"}}, "plant.url: must be an http:// or https:// address"),
         ({"plant": {"kind": "http", "url": "http://h:99999"}}, "plant.url: is no URL"),
         ({"isolation": {"fraction_max": 1.0}}, "isolation.fraction_max: should be less than 1, not 1.0"),
@@ -119,7 +120,7 @@ def test_every_problem_is_told_at_once_with_path_and_place(tmp_path):
         ({"kpi": {"entropy": {"healthy": 1.0}}}, "kpi.entropy: is only watched"),
         ({"kpi": {"coherence": {"healthy": 0.8}}}, "kpi.coherence: critical (0.85) must not be above healthy (0.8)"),
         ({"kpi": {"action_cost": {"critical": 0.01}}}, "kpi.action_cost: critical (0.01) must not be below healthy"),
-        ({"bogus": {"a": 1}}, "bogus: unknown key; known are gravity, healing"),
+        ({"bogus": {"a": 1}}, "bogus: unknown key; known are api, gravity, healing"),
     ],
 )
 def test_a_setting_out_of_its_range_or_at_odds_with_another_is_refused(overrides, expected):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metrics.errors import BadDataError
 from state.action import Reply
-from state.durable import DurableState, NodeStatus, replay
+from state.durable import DurableState, IntentKind, NodeStatus, replay
 from state.event import Event, EventKind
 from state.healing import HealingPolicy
 from state.isolation import IsolationPolicy
@@ -137,11 +137,12 @@ def test_the_same_story_gives_the_same_bytes(steps):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(tick, min_size=3, max_size=10))
 def test_every_intent_resolves_once_faults_stop(steps):
-    """When plant and evidence are well again, nothing stays in flight and no trial stays open."""
+    """When plant and evidence are well again, nothing stays in flight but renewals in a hold, and no trial stays open."""
     stage = hasty().reach(Phase.GOVERNING)
     play(stage, [step | {"answering": True, "restart": False} for step in steps])
     play(stage, [QUIET | {"repeat": 30}])
-    assert stage.state.intents == {}
+    in_flight = stage.state.intents.values()
+    assert all(intent.kind is IntentKind.RENEW and intent.at_s == stage.now_s for intent in in_flight)
     assert stage.state.trial is None
     assert stage.phase in (Phase.GOVERNING, Phase.SAFE_MODE)
 
@@ -209,7 +210,7 @@ def test_snapshot_is_canonical_json():
     one.wells.update({"n2", "n1"})
     other.wells.update({"n1", "n2"})
     assert one.snapshot() == other.snapshot()
-    assert one.snapshot().startswith(b'{"actions":0,"blocked":{},"came_from":"IDLE","epoch":0,')
+    assert one.snapshot().startswith(b'{"actions":0,"alpha_s":null,"blocked":{},"came_from":"IDLE",')
 
 
 @pytest.mark.parametrize(

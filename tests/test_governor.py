@@ -28,7 +28,8 @@ from state.stimulus import (
 from state.verdict import CheckStatus
 
 Stage = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["Stage"]
-QUICK = IsolationPolicy(probation_ticks=5, backoff_base_s=10.0, ttl_s=60.0, forgive_s=30.0)
+QUICK = IsolationPolicy(probation_ticks=5, backoff_base_s=10.0, backoff_jitter=0.0, ttl_s=60.0, forgive_s=30.0)
+EXACT = IsolationPolicy(backoff_jitter=0.0)
 
 
 def governing(*shape, **options):
@@ -73,7 +74,8 @@ def test_intent_tells_all_that_a_replay_and_a_person_need():
         "components": {"h": 0.0, "q": 2.0, "k": 0.0},
         "until_s": 903.0,
         "offence": 1,
-        "forgiven": 0,
+        "backoff_s": 63.48479852472296,
+        "by": "policy",
         "tokens": 4.0,
         "reason": "|g| 2.00 above 1.5 for 3 ticks",
     }
@@ -414,15 +416,17 @@ def test_a_refused_isolation_holds_at_once():
 
 
 def test_a_node_that_vanishes_in_flight_is_given_up():
-    """Every intent resolves within a bound, even if its node is not there any more."""
+    """Every intent resolves within a bound, even if its node is not there any more; nobody has disobeyed then."""
     stage = governing(6, 1)
     stage.make_bad("n5")
     stage.tick(3)
     smaller = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["topology_of"](5, 1)
     stage.topology, stage.gravity, stage.trusted = smaller, np.full(5, 0.2), np.ones(5, dtype=bool)
-    assert stage.until(E.ISOLATION_FAILED) == 11
+    assert stage.until(E.ACTION_ABANDONED) == 11
+    assert stage.of(E.ACTION_ABANDONED)[0].data["reason"] == "the plant does not show the node any more"
     assert stage.state.intents == {}
     assert stage.state.wells == set()
+    assert stage.phase is Phase.GOVERNING
 
 
 def test_in_flight_actions_settle_in_safe_mode():
@@ -460,7 +464,7 @@ def test_earlier_offences_survive_a_failed_isolation():
 
 def test_readmission_needs_clean_ticks_and_back_off():
     """A clean node comes back after 60 clean ticks (more than the back-off of 60 s), on probation for 60 more."""
-    stage = isolated(governing())
+    stage = isolated(governing(policy=EXACT))
     stage.make_good("n0")
     assert stage.until(E.RESTORATION_INTENDED) == 60
     assert stage.actions[-1] == RestoreNode("restore-2", "n0")
@@ -480,7 +484,7 @@ def test_between_clean_and_critical_a_node_stays_out():
 
 def test_back_off_grows_with_relapses_and_is_capped():
     """The second time out lasts twice, the third three times as long, up to the cap."""
-    policy = IsolationPolicy(probation_ticks=5, backoff_base_s=20.0, backoff_max_s=50.0)
+    policy = IsolationPolicy(probation_ticks=5, backoff_base_s=20.0, backoff_max_s=50.0, backoff_jitter=0.0)
     stage = governing(policy=policy)
     times_out = []
     for _ in range(4):
@@ -496,7 +500,7 @@ def test_back_off_grows_with_relapses_and_is_capped():
 
 def test_back_off_survives_a_restart():
     """Down time or not, the back-off is counted in plant time from the intent."""
-    policy = IsolationPolicy(probation_ticks=5, backoff_base_s=100.0)
+    policy = IsolationPolicy(probation_ticks=5, backoff_base_s=100.0, backoff_jitter=0.0)
     stage = isolated(governing(policy=policy))
     stage.make_good("n0")
     stage.tick(50)
@@ -516,7 +520,11 @@ def test_healthy_time_forgives_offences():
     stage.until(E.NODE_READMITTED)
     stage.tick(60)
     isolated(stage)
-    assert stage.of(E.ISOLATION_INTENDED)[-1].data["forgiven"] == 2
+    assert [event.data for event in stage.of(E.OFFENCE_FORGIVEN)] == [
+        {"node": "n0", "offences": 1},
+        {"node": "n0", "offences": 0},
+    ]
+    assert stage.of(E.ISOLATION_INTENDED)[-1].data["offence"] == 1
     assert stage.state.nodes["n0"].offences == 1
 
 
@@ -552,18 +560,34 @@ def test_without_evidence_a_time_limit_runs_out():
 
 
 def test_a_renewal_is_only_believed_with_the_plants_word():
-    """A moved time limit cannot be seen, so a renewal without an answer ends in a hold."""
+    """A moved time limit cannot be seen, so a renewal without an answer has failed; it is tried again, without a hold."""
     stage = isolated(governing(policy=QUICK))
+    until_s = stage.state.nodes["n0"].until_s
     stage.plant.replies = [Reply.UNKNOWN]
-    stage.until(E.ISOLATION_FAILED, 200)
-    assert stage.phase is Phase.SAFE_MODE
-    assert stage.state.safe_mode.startswith("renew of n0 failed")
+    stage.until(E.RENEWAL_FAILED, 200)
     assert stage.state.nodes["n0"].status is NodeStatus.ISOLATED
+    assert stage.state.nodes["n0"].until_s == until_s
+    assert stage.until(E.RENEWAL_VERIFIED) == 1
+    assert stage.phase is Phase.GOVERNING
+    assert stage.state.nodes["n0"].until_s == until_s + 21.0
+
+
+def test_a_refused_renewal_is_no_hold():
+    """The old time limit holds, and the plant is asked again after the verification time."""
+    stage = isolated(governing(policy=QUICK))
+    stage.plant.replies = [Reply.REFUSED]
+    stage.until(E.RENEWAL_FAILED, 200)
+    assert stage.of(E.RENEWAL_FAILED)[0].data == {"key": "renew-2", "node": "n0", "reason": "told so"}
+    stage.tick(9)
+    assert stage.actions[-1].key == "renew-2"
+    stage.tick()
+    assert stage.actions[-1].key == "renew-3"
+    assert stage.phase is Phase.ISOLATING
 
 
 def test_a_short_time_limit_outlasts_the_back_off():
     """No isolation is so short that its back-off could not be sat out."""
-    stage = isolated(governing(policy=IsolationPolicy(ttl_s=15.0, backoff_base_s=600.0)))
+    stage = isolated(governing(policy=IsolationPolicy(ttl_s=15.0, backoff_base_s=600.0, backoff_jitter=0.0)))
     assert stage.actions[0].ttl_s == 720.0
 
 
@@ -892,15 +916,16 @@ def test_a_long_probe_renews_its_isolation():
 @pytest.mark.parametrize("status", [CheckStatus.FAILED, CheckStatus.INCONCLUSIVE, CheckStatus.ERROR])
 @pytest.mark.parametrize("phase", [Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III])
 def test_a_phase_that_has_not_passed(phase, status):
-    """A run ends with it, a daemon holds and says why."""
+    """A run ends with it, a daemon holds, says why, and makes its checks again after half a minute."""
     run, daemon = Stage().reach(phase), Stage(daemon=True).reach(phase)
     run.end_phase(phase, status)
     daemon.end_phase(phase, status)
     assert run.phase is Phase.CRITICAL_DISSONANCE
     assert daemon.phase is Phase.SAFE_MODE
     assert daemon.state.safe_mode == f"{phase} has not passed"
-    daemon.tick(200)
-    assert daemon.phase is Phase.SAFE_MODE
+    assert daemon.until(E.SAFE_MODE_LEFT) == 30
+    assert daemon.phase is phase
+    assert daemon.state.safe_mode is None
 
 
 @pytest.mark.parametrize(("code", "phase"), [(0, Phase.COHERENT_LOCK), (50, Phase.CRITICAL_DISSONANCE)])

@@ -8,13 +8,16 @@ import pytest
 from metrics.errors import InvariantBreachError
 from metrics.observation import Parameters
 from state import invariants
-from state.durable import DurableState, Intent, IntentKind, NodeRecord, NodeStatus, Trial
+from state.durable import DurableState, Intent, IntentKind, NodeRecord, NodeStatus, PauseRecord, Trial
 from state.isolation import IsolationPolicy
 from state.machine import PhaseMachine
 from state.phase import Phase
 
 topology_of = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["topology_of"]
 FIFTY = topology_of(50, 7)
+
+
+NEEDY = (Phase.HEALING, Phase.SAFE_MODE, Phase.PAUSED)  # each of these needs a trial, a reason, a pause
 
 
 def state(*out, phase=Phase.GOVERNING):
@@ -38,7 +41,7 @@ def trial(**values):
     return Trial(1, "apply-1", Parameters().as_dict(), proposed, "both_up", {}, 0.0)
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.HEALING, Phase.SAFE_MODE)])
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in NEEDY])
 def test_a_fresh_state_breaks_nothing(phase):
     """Every invariant holds of an empty state."""
     assert broken(state(phase=phase)) is None
@@ -126,3 +129,23 @@ def test_a_hold_has_a_reason():
     assert broken(made) == ("hold_has_a_reason", "SAFE_MODE without a reason")
     made.safe_mode = "storm"
     assert broken(made) is None
+
+
+def test_a_pause_is_somebody_s_and_nothing_is_on_trial():
+    """PAUSED means an acknowledged pause without an open trial."""
+    made = state(phase=Phase.PAUSED)
+    assert broken(made) == ("pause_is_kept", "PAUSED without an acknowledged pause")
+    made.pause = PauseRecord("ada", "upgrade", 1.0, 100.0)
+    assert broken(made) == ("pause_is_kept", "PAUSED without an acknowledged pause")
+    made.pause.acknowledged = True
+    assert broken(made) is None
+    made.trial = trial()
+    assert broken(made) == ("trial_has_its_phase", "a trial is open in PAUSED")
+
+
+def test_budgets_speak_of_actions():
+    """Where the plant itself has shrunk, more may be out than a budget allows without anybody having acted."""
+    made = state("n8", "n9", "n10")
+    invariants.check(made, IsolationPolicy(), FIFTY, acting=False)
+    with pytest.raises(InvariantBreachError, match="3 of 7 nodes of c1 out"):
+        invariants.check(made, IsolationPolicy(), FIFTY)

@@ -132,8 +132,22 @@ def test_bucket_is_full_at_first_refills_and_never_overflows():
 
 def test_back_off_grows_by_offence_up_to_its_cap():
     """60 s times the offences, at most an hour, and never less than the base."""
+    policy = IsolationPolicy(backoff_jitter=0.0)
+    times = [policy.backoff_s("n0", n) for n in (0, 1, 2, 10, 60, 61, 1000)]
+    assert times == [60, 60, 120, 600, 3600, 3600, 3600]
+
+
+def test_back_off_is_drawn_longer_by_node_and_offence():
+    """Up to a tenth longer, the same for the same node and offence, different for others, and capped."""
     policy = IsolationPolicy()
-    assert [policy.backoff_s(n) for n in (0, 1, 2, 10, 60, 61, 1000)] == [60, 60, 120, 600, 3600, 3600, 3600]
+    drawn = [policy.backoff_s(f"n{n}", 1) for n in range(200)]
+    assert all(60.0 <= time_s < 66.0 for time_s in drawn)
+    assert len(set(drawn)) == 200
+    assert max(drawn) - min(drawn) > 5.8
+    assert policy.backoff_s("n7", 1) == drawn[7]
+    assert policy.backoff_s("n0", 2) != 2 * drawn[0]
+    assert policy.backoff_s("n7", 1000) == 3600.0
+    assert policy.backoff_s("n2", 1) == pytest.approx(63.4848, abs=1e-4)
 
 
 def test_refusals_are_equal_when_they_explain_the_same():

@@ -188,6 +188,7 @@ def test_two_writers_cannot_both_have_a_sequence_number(path):
     append(one, epoch=2)
     with pytest.raises(StoreFailedError, match="UNIQUE constraint failed"):
         append(other, epoch=2)
+    assert (one.failures, other.failures) == (0, 1)
     one.close()
     other.close()
     assert len(read(path)) == 6

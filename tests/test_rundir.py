@@ -148,6 +148,7 @@ TRIAL = Event(
         "direction": "both_up",
         "reason": "",
         "baseline": {},
+        "tokens": 9.0,
     },
 )
 

@@ -7,7 +7,7 @@ import apscheduler.schedulers.base
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from controller.scheduler import SteadyZone, TickScheduler, _Every
+from controller.scheduler import Job, JobScheduler, SteadyZone, _Every
 
 PATIENCE_S = 60
 
@@ -49,7 +49,7 @@ class Ticks:
 def test_ticks_go_on_while_the_wall_clock_steps(wall, hours):
     """A step of the wall clock by two hours, back or forth, neither stops the ticks nor sets off a burst of them."""
     ticks = Ticks()
-    with TickScheduler(ticks, 0.01):
+    with JobScheduler([Job("tick", ticks, 0.01)]):
         assert ticks.wait_for(3)
         wall.step = timedelta(hours=hours)
         assert ticks.wait_for(3)
@@ -83,7 +83,7 @@ def test_ticks_never_overlap():
         busy.release()
         ticks()
 
-    with TickScheduler(slow, 0.005):
+    with JobScheduler([Job("tick", slow, 0.005)]):
         assert ticks.wait_for(4)
     assert overlaps == []
 
@@ -97,7 +97,7 @@ def test_leaving_waits_for_the_tick_under_way():
         threading.Event().wait(0.1)
         finished.append(True)
 
-    with TickScheduler(slow, 0.01):
+    with JobScheduler([Job("tick", slow, 0.01)]):
         assert entered.wait(PATIENCE_S)
     assert len(finished) >= 1
     count = len(finished)

@@ -1,7 +1,7 @@
 """The machine: where it comes back to, and how it says no."""
 
 from state.event import EventKind as E
-from state.machine import PhaseMachine
+from state.machine import Facts, PhaseMachine
 from state.phase import Phase
 
 
@@ -40,6 +40,35 @@ def test_a_phase_that_passes_in_safe_mode_moves_the_return():
     assert machine.phase is Phase.GOVERNING
 
 
+def test_a_hold_skips_no_phase():
+    """A phase that passes in a hold leads on to the next one, not past those that were never made."""
+    for phase, following in ((Phase.PHASE_I, Phase.PHASE_II), (Phase.PHASE_II, Phase.PHASE_III)):
+        machine = moved(E.INVARIANT_BREACHED, E.PHASE_PASSED, E.SAFE_MODE_LEFT, phase=phase)
+        assert machine.phase is following
+
+
+def test_a_phase_that_fails_in_a_daemon_s_hold_keeps_the_hold():
+    """A daemon makes the phase again later; a run ends."""
+    for event in (E.PHASE_FAILED, E.PHASE_UNDECIDED):
+        machine = moved(E.STORM_DETECTED, event, daemon=True, phase=Phase.PHASE_III)
+        assert machine.phase is Phase.SAFE_MODE
+        assert machine.came_from is Phase.PHASE_III
+        assert moved(E.STORM_DETECTED, event, phase=Phase.PHASE_III).phase is Phase.CRITICAL_DISSONANCE
+
+
+def test_a_pause_returns_to_what_it_interrupted():
+    """To the phase, to what is in flight, or to the hold, whichever there is when it ends."""
+    for origin in (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III, Phase.GOVERNING):
+        for facts, destination in (
+            (Facts(), origin),
+            (Facts(in_flight=True), Phase.ISOLATING),
+            (Facts(held=True, in_flight=True), Phase.SAFE_MODE),
+        ):
+            machine = moved(E.PAUSED, phase=origin)
+            assert machine.fire(E.RESUMED, facts) is None
+            assert (machine.phase, machine.came_from) == (destination, origin)
+
+
 def test_a_phase_that_passes_during_its_isolation_moves_the_return():
     """Phase III may pass while an action is in flight: what comes after it is GOVERNING."""
     machine = moved(E.ISOLATION_INTENDED, E.PHASE_PASSED, phase=Phase.PHASE_III)
@@ -62,6 +91,6 @@ def test_refusals_explain_themselves():
 def test_coherence_is_asked_anew_each_time():
     """A coherent end that was refused does not make a later, dissonant one coherent."""
     machine = PhaseMachine(daemon=False, phase=Phase.PHASE_I)
-    assert machine.fire(E.RUN_ENDED, coherent=True) is not None
+    assert machine.fire(E.RUN_ENDED, Facts(coherent=True)) is not None
     assert machine.fire(E.RUN_ENDED) is None
     assert machine.phase is Phase.CRITICAL_DISSONANCE

@@ -78,17 +78,36 @@ def test_what_does_not_help_is_rolled_back_and_verified():
     assert stage.until(E.ROLLBACK_INTENDED) == 50
     assert stage.phase is Phase.HEALING
     assert stage.actions[-1] == ApplyParameters("rollback-2", DEFAULT)
-    assert stage.of(E.ROLLBACK_INTENDED)[0].data["reason"] == "no improvement beyond the noise"
+    assert stage.of(E.ROLLBACK_INTENDED)[0].data["reason"] == "it made things worse"
     assert [event.kind for event in stage.tick()] == [E.TRIAL_ROLLED_BACK]
     assert stage.phase is Phase.GOVERNING
     assert stage.plant.parameters == DEFAULT
 
 
-def test_a_harmful_trial_is_aborted():
-    """Five ticks beyond the limit end a trial at once, also while it settles."""
+def test_an_inconclusive_trial_is_measured_once_more_and_then_rolled_back():
+    """Neither better nor worse after 40 ticks: 40 more, and then back, by as much evidence as there will be."""
+    stage = on_trial()
+    assert stage.until(E.ROLLBACK_INTENDED) == 90
+    assert stage.of(E.ROLLBACK_INTENDED)[0].data["reason"] == "no improvement beyond the noise"
+    assert stage.of(E.ROLLBACK_INTENDED)[0].data["measured"]["ticks"] == 80
+
+
+def test_an_extended_trial_may_still_be_kept():
+    """What shows in the second window only is an improvement as well."""
+    stage = on_trial()
+    stage.tick(51)
+    stage.kpis["action_cost"] = 0.02
+    assert stage.until(E.TRIAL_KEPT) == 39
+    kept = stage.of(E.TRIAL_KEPT)[0].data
+    assert (kept["improved"], kept["healed"]) == (True, False)
+    assert kept["comparison"]["fall"] == pytest.approx(0.03 - 41 / 80 * 0.03)
+
+
+def test_a_harmful_trial_is_aborted_once_it_has_settled():
+    """Five ticks beyond the hard limit end a trial at once, but not in the transient of its own change."""
     stage = on_trial()
     stage.kpis["action_cost"] = 0.2
-    assert stage.until(E.ROLLBACK_INTENDED) == 5
+    assert stage.until(E.ROLLBACK_INTENDED) == 15
     assert stage.of(E.ROLLBACK_INTENDED)[0].data["reason"] == "aborted: action cost above 0.128 for 5 ticks"
 
 
@@ -105,18 +124,70 @@ def test_a_kept_direction_goes_on_and_a_failed_one_gives_way():
     assert stage.of(E.TRIAL_STARTED)[2].data["from"] == BOTH_UP.as_dict()
 
 
-def test_failing_trials_stop_after_the_last():
-    """After so many failures in a row it is left to people."""
-    stage = ailing(healing=QUICK)
-    for _ in range(3):
+def exhaust(stage):
+    """Fail as many trials in a row as it takes."""
+    while not stage.of(E.HEALING_EXHAUSTED):
         stage.kpis["action_cost"] = 0.08
         stage.until(E.TRIAL_APPLIED)
         stage.kpis["action_cost"] = 0.09
         stage.until(E.TRIAL_ROLLED_BACK)
+    return stage
+
+
+def test_failing_trials_stop_after_the_last():
+    """After so many failures in a row it says so once, and tries nothing for ten minutes."""
+    stage = exhaust(ailing(healing=QUICK))
+    since_s = stage.now_s
     stage.tick(100)
     assert stage.state.trials == 3
     assert stage.guards("heal") == {"exhausted"}
     assert stage.phase is Phase.GOVERNING
+    [exhausted] = stage.of(E.HEALING_EXHAUSTED)
+    assert exhausted.data["failed"] == 3
+    assert exhausted.data["until_s"] == since_s + 600.0
+
+
+def test_the_back_off_survives_a_restart_and_then_ends():
+    """A restart forgets no exhaustion; after the back-off it may try again, and the next one lasts twice as long."""
+    stage = exhaust(ailing(healing=QUICK))
+    since_s = stage.now_s
+    stage.restart()
+    stage.until(E.TRIAL_STARTED, ticks_max=700)
+    assert stage.now_s - since_s == 600.0
+    stage.events.remove(stage.of(E.HEALING_EXHAUSTED)[0])
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.09
+    stage.until(E.TRIAL_ROLLED_BACK)
+    exhaust(stage)
+    assert stage.state.exhaustions == 2
+    assert stage.state.exhausted_until_s - stage.now_s == 1200.0
+
+
+def test_a_healed_cluster_forgets_its_failures():
+    """A trial that ends in health resets the failures in a row, one that only helps does not."""
+    stage = on_trial(QUICK)
+    stage.kpis["action_cost"] = 0.09
+    stage.until(E.TRIAL_ROLLED_BACK)
+    stage.kpis["action_cost"] = 0.08
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.07
+    stage.until(E.TRIAL_KEPT)
+    assert stage.state.failed_trials == 1
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.04
+    stage.until(E.TRIAL_KEPT)
+    assert stage.state.failed_trials == 0
+
+
+def test_trials_are_rationed():
+    """When the bucket of trials is empty the next one waits until there is one in it."""
+    stage = on_trial(HealingPolicy(settle_ticks=2, measure_ticks=5, holdoff_s=0.0, burst=1.0, per_hour=36.0))
+    first_s = stage.of(E.TRIAL_STARTED)[0].at_s
+    stage.kpis["action_cost"] = 0.09
+    stage.until(E.TRIAL_ROLLED_BACK)
+    stage.until(E.TRIAL_STARTED)
+    assert stage.now_s - first_s == 100.0
+    assert stage.guards("heal") == {Guard.RATE}
 
 
 @pytest.mark.parametrize("lost", ["silent", "lost"])
@@ -269,6 +340,25 @@ def test_nothing_is_tried_in_a_closing_window():
     refused(Guard.CLOSING, stage)
 
 
+def test_nothing_is_tried_while_single_nodes_stand_out():
+    """A node above three quarters of the critical gravity may be the cause: it is waited for, but not for ever."""
+    stage = ailing()
+    stage.make_bad("n0", gravity=1.3)
+    stage.tick(60)
+    assert stage.of(E.TRIAL_STARTED) == []
+    assert stage.guards("heal") == {"suspect_node"}
+    stage.make_good("n0")
+    stage.until(E.TRIAL_STARTED)
+
+
+def test_nodes_that_stand_out_in_a_drift_are_no_reason_to_wait():
+    """Where all nodes spread, the farthest of them is no suspect."""
+    stage = ailing()
+    stage.spread = 1.3
+    stage.make_bad("n0", gravity=1.3)
+    assert stage.until(E.TRIAL_STARTED) == 1
+
+
 def test_nothing_is_tried_without_a_baseline():
     """Without a full window before there is nothing to compare with."""
     stage = Stage(50, 7).reach(Phase.GOVERNING)
@@ -293,6 +383,30 @@ def test_a_well_rolls_the_trial_back_first_then_isolates():
     assert stage.kinds()[-3:] == [E.TRIAL_ROLLED_BACK, E.ISOLATION_INTENDED, E.ACTION_APPLIED]
     assert stage.phase is Phase.ISOLATING
     assert stage.plant.parameters == DEFAULT
+
+
+def test_a_well_at_the_tail_of_a_drift_does_not_end_its_trial():
+    """What a drift makes of a node the trial may cure; a node beyond twice the critical gravity is another matter."""
+    stage = ailing()
+    stage.spread = 1.3
+    stage.until(E.TRIAL_APPLIED)
+    stage.make_bad("n0", gravity=2.0)
+    stage.tick(5)
+    assert stage.state.wells == {"n0"}
+    assert stage.of(E.ROLLBACK_INTENDED) == []
+    stage.make_bad("n0", gravity=3.5)
+    stage.until(E.ROLLBACK_INTENDED)
+    assert stage.until(E.ISOLATION_VERIFIED) <= 3
+
+
+def test_who_interrupts_a_trial_does_not_count_against_it():
+    """A trial that a well ended is no failure, and its direction is tried again."""
+    stage = on_trial()
+    stage.make_bad("n0", gravity=4.0)
+    stage.until(E.ISOLATION_VERIFIED)
+    assert stage.state.failed_trials == 0
+    stage.until(E.TRIAL_STARTED)
+    assert [event.data["direction"] for event in stage.of(E.TRIAL_STARTED)] == ["both_up", "both_up"]
 
 
 def test_a_storm_rolls_the_trial_back_first_then_holds():

@@ -37,7 +37,7 @@ def _corrections(session: Session, unhealthy: tuple[str, ...]) -> Ticking[CheckR
     for _ in range(CORRECTION_TICKS_MAX):
         seen = yield
         healthy = not seen.assessment.unhealthy()
-        exhausted = state.failed_trials >= session.config.healing.trials_max
+        exhausted = session.loop.now_s < state.exhausted_until_s
         if state.phase is not Phase.HEALING and (healthy or exhausted or state.phase is Phase.SAFE_MODE):
             break
     session.loop.tell(CorrectionsClosed())

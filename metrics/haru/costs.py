@@ -8,6 +8,7 @@ smooths its I_eff, so that the remainder is exact and not only right in the mean
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -19,6 +20,27 @@ SMOOTHING_TICKS = 15.0
 COUNTED = ("arrivals", "commits", "retries", "shed", "invalid")
 
 
+@dataclass(frozen=True, slots=True)
+class CostShares:
+    """The components of I_eff, each per committed transaction; together they are the action cost.
+
+    Attributes:
+        effort: synchronisation.
+        retries: attempts that failed.
+        shed: transactions dropped for want of room.
+        invalid: invalid transactions.
+    """
+
+    effort: float
+    retries: float
+    shed: float
+    invalid: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The components by name."""
+        return asdict(self)
+
+
 class Costs:
     """Smoothed flows of one plant.
 
@@ -26,9 +48,11 @@ class Costs:
         load: transactions offered per active node and second; NaN before the first observation.
         price: κ; 1 while it is unknown.
         invalid: invalid transactions per commit.
+        shares: what the action cost is made of; None while it is unknown.
     """
 
     def __init__(self) -> None:
+        self.shares: CostShares | None = None
         self._flows = {name: Ewma(SMOOTHING_TICKS) for name in COUNTED}
         self._nodes = Ewma(SMOOTHING_TICKS)
         self._effort = Ewma(SMOOTHING_TICKS)
@@ -54,5 +78,12 @@ class Costs:
         self.invalid = flow["invalid"] / commits
         wasted = RETRY_COST * flow["retries"] + flow["shed"] + flow["invalid"]
         spent = observation.kpis.get("action_cost", math.nan) * commits - wasted
-        if spent > 0.0:
+        if 0.0 < spent < math.inf:
             self.price = spent / self._effort.value
+        if math.isfinite(spent):
+            self.shares = CostShares(
+                effort=max(spent, 0.0) / commits,
+                retries=RETRY_COST * flow["retries"] / commits,
+                shed=flow["shed"] / commits,
+                invalid=self.invalid,
+            )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metrics.haru.costs import SMOOTHING_TICKS, Costs
+from metrics.haru.costs import SMOOTHING_TICKS, Costs, CostShares
 from metrics.haru.plant_model import Bias, Environment, limited_gains, predict
 from metrics.haru.surplus import PhaseReading, Surplus
 from metrics.observation import Observation, Parameters, Topology
@@ -78,10 +78,14 @@ class EnvironmentIdentifier:
         if observation.tick % BIAS_EVERY_TICKS == 0:
             self._follow_bias(phases, observation, parameters)
 
+    def costs(self) -> CostShares | None:
+        """What the action cost is made of; None while it is unknown."""
+        return self._costs.shares
+
     def environment(self) -> Environment | None:
         """The environment as known now; None while there is too little evidence."""
         surplus = self._surplus
-        if surplus is None or surplus.ticks < EVIDENCE_TICKS:
+        if surplus is None or surplus.ticks < EVIDENCE_TICKS or surplus.groups == 0:
             return None
         noise, sensing = surplus.noise.state.tolist()
         of_node = surplus.nodes.noise

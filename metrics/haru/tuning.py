@@ -20,6 +20,7 @@ from metrics.observation import PARAMETER_BOUNDS, Parameters
 
 GOLDEN_RATIO = (1.0 + math.sqrt(5.0)) / 2.0
 EMISSION_RATE = 0.0103  # share of the initial supply that a CAF of 1 mints in a second
+GENESIS_BALANCE = 500_000  # tokens that a node starts with
 SUPPLY_PULL = 2.0  # by how much more (less) than the burn is minted for each part that the supply lacks (exceeds)
 
 
@@ -35,6 +36,7 @@ class TuningPolicy:
         points: candidates along each axis, odd so that the couplings in force are one of them.
         gain_min: least relative improvement that a trial is worth.
         trust_min: smallest share of the reach that failed trials leave.
+        effort_budget: I_lim beyond which nothing is proposed: the healthy limit of I_eff, all of it spent on effort.
     """
 
     coherence_min: float = 0.912
@@ -46,6 +48,7 @@ class TuningPolicy:
     points: int = 21
     gain_min: float = 0.015
     trust_min: float = 0.125
+    effort_budget: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ def propose(
 ) -> Proposal | None:
     """The best couplings within reach, or None where none is worth a trial.
 
+    I_lim stays as it is, or is opened or closed to `policy.effort_budget` where that is better.
+
     Args:
         environment: as identified.
         parameters: those in force.
@@ -118,14 +123,15 @@ def propose(
     steps = np.linspace(-reach, reach, policy.points)
     lambda1 = _within("lambda1", parameters.lambda1 * np.exp(steps))[:, np.newaxis]
     lambda2 = _within("lambda2", parameters.lambda2 * np.exp(steps))[np.newaxis, :]
-    predicted = predict(environment, parameters, lambda1, lambda2)
-    objective, shortfall = _judged(predicted, policy)
-    best = np.unravel_index(int(np.argmin(objective)), objective.shape)
-    expected = _outlook(predicted, objective, shortfall, best)
+    best = _best(environment, parameters, lambda1, lambda2, policy)
+    if parameters.action_cost_limit != policy.effort_budget:
+        budgeted = replace(parameters, action_cost_limit=policy.effort_budget)
+        other = _best(environment, budgeted, lambda1, lambda2, policy)
+        best = other if other[1].objective < best[1].objective else best
+    changed, expected = best
     gain = 1.0 - expected.objective / max(present.objective, 1e-12)
     if gain <= policy.gain_min:
         return None
-    changed = replace(parameters, lambda1=float(lambda1[best[0], 0]), lambda2=float(lambda2[0, best[1]]))
     reason = (
         f"in the identified environment the model expects C {present.coherence:.3f} -> {expected.coherence:.3f}, "
         f"GAS {present.gas:.3f} -> {expected.gas:.3f}, I_eff {present.action_cost:.4f} -> {expected.action_cost:.4f}"
@@ -166,6 +172,17 @@ def balancing_alpha(*, burn: float, supply: float, supply_genesis: float, cohere
     minted = EMISSION_RATE * supply_genesis * reward / GOLDEN_RATIO
     wanted = burn * (1.0 + SUPPLY_PULL * (1.0 - supply / supply_genesis))
     return high if minted <= 0.0 else min(high, max(low, wanted / minted))
+
+
+def _best(
+    environment: Environment, parameters: Parameters, lambda1: Floats, lambda2: Floats, policy: TuningPolicy
+) -> tuple[Parameters, Outlook]:
+    """The candidate with the least objective, all else as in `parameters`."""
+    predicted = predict(environment, parameters, lambda1, lambda2)
+    objective, shortfall = _judged(predicted, policy)
+    at = np.unravel_index(int(np.argmin(objective)), objective.shape)
+    chosen = replace(parameters, lambda1=float(lambda1[at[0], 0]), lambda2=float(lambda2[0, at[1]]))
+    return chosen, _outlook(predicted, objective, shortfall, at)
 
 
 def _judged(predicted: Prediction, policy: TuningPolicy) -> tuple[Floats, Floats]:

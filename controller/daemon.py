@@ -1,0 +1,619 @@
+"""The daemon: a controller that is left alone with its plant for months.
+
+Everything that decides happens in one thread at a time: whoever has the turn. A tick takes it, a command waits for it.
+Questions are answered from the view that the last turn left behind, so nobody who asks can hold a tick up.
+
+What can go wrong has its place here. A plant that does not answer is tried again, and lost after a while, which is an
+event. A breach of an invariant is a hold: the state is rebuilt from the journal, which knows nothing of the breach. A
+journal that cannot be written, or a bug, ends the daemon with its exit code; the next start goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from controller import aftermath, daemon_report, daemon_view, report, rundir
+from controller.assembly import assessor, governor_settings, retention
+from controller.clock import Clock, SystemClock, VirtualClock
+from controller.config import fingerprint
+from controller.console import RunConsole
+from controller.daemon_view import View
+from controller.effector import Effector
+from controller.explanations import Explanations
+from controller.governed import Governed, facts
+from controller.loop import Loop
+from controller.meter import Meter
+from controller.plant_time import PlantTime
+from controller.plants.bounded import BoundedPlant
+from controller.plants.factory import make_plant
+from controller.plants.metered import MeteredPlant
+from controller.plants.plant import Plant, PlantInfo
+from controller.port import COMMAND_WAIT_S, BusyError, Commanded, Json
+from controller.proposals import digest, write
+from controller.publisher import Publisher
+from controller.record import RunRecord
+from controller.reload import changed, fixed
+from controller.session import Session
+from controller.settings import Config
+from controller.sinks import Sinks, open_sinks, prepare
+from controller.snapshot import Bounds, snapshot
+from metrics.errors import (
+    ConfigInvalidError,
+    IaceError,
+    InvariantBreachError,
+    NotLeaderError,
+    PlantError,
+    PlantUnavailableError,
+    StoreFailedError,
+)
+from metrics.export_snapshot import ExportSnapshot
+from metrics.kpi import Kpi
+from metrics.store.protocol import Store
+from metrics.store.sqlite import SqliteStore
+from metrics.store_writer import NS_PER_S
+from metrics.telemetry import Telemetry
+from state import stimulus as told
+from state.command import Command
+from state.decision import Answer, Decision
+from state.governor import Governor, GovernorSettings
+from state.isolation import Refusal
+from state.journal import Journal
+from state.lease import DirectoryLease
+from state.outcome import ExitCode
+from state.phase import Phase
+from state.recovery import Recovered, recover
+
+CONNECT_BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+TRIM_TICKS = 3600  # what reports look back on
+SNAPSHOT_EVENTS = 10_000
+METRICS_EVERY_S = 0.25
+OPEN_EVENTS_MAX = 200
+
+_log = logging.getLogger(f"iace.{__name__}")
+
+
+class _DaemonRecord(RunRecord):
+    """A record that also keeps the values of the latest refusals, for those who ask."""
+
+    explanations: Explanations
+
+    def refuse(self, refusals: Sequence[Refusal]) -> None:  # type: ignore[override]  # a decision's are a tuple
+        """Take refusals in."""
+        super().refuse(refusals)
+        self.explanations.add(refusals)
+
+
+class Daemon:
+    """Governs one plant until it is told to stop; implements `controller.port.Port`.
+
+    Args:
+        config: the configuration in force.
+        load_config: reads the configuration again.
+        data_dir: of all runs; the daemon's own files are in `directory`.
+        lease: on the data directory, held by the caller.
+        directory: journal, telemetry and proposals.
+        journal: open, and replayed by `recovered`.
+        recovered: what the journal told.
+        console: who is told about progress.
+        dry_run: assess and report, act on nothing.
+
+    Attributes:
+        error: what ended it, if something did.
+        ended: set when it cannot go on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        load_config: Callable[[], Config],
+        *,
+        data_dir: Path,
+        lease: DirectoryLease,
+        directory: Path,
+        journal: Journal,
+        recovered: Recovered,
+        console: RunConsole,
+        dry_run: bool,
+    ) -> None:
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self._config = config
+        self._load_config = load_config
+        self._data_dir = data_dir
+        self._lease = lease
+        self._directory = directory
+        self._journal = journal
+        self._console = console
+        self._dry_run = dry_run
+        self._turn = threading.Lock()
+        self._clock = SystemClock()
+        self._virtual = VirtualClock()
+        self._store = SqliteStore(directory / rundir.TELEMETRY, retention(config))
+        self._time = PlantTime(_resumed_s(recovered, self._store))
+        self._governor = Governor(governor_settings(config, dry_run=self._dry_run, daemon=True), recovered.state)
+        self._governor.state.machine.daemon = True
+        self._snapshots = list(recovered.snapshots)
+        self._explanations = Explanations()
+        self._record = self._new_record()
+        self._meter = Meter(self._record.catalogue)
+        self._telemetry = Telemetry()
+        self._sinks: Sinks | None = None
+        self._plant: Plant | None = None
+        self._governed: Governed | None = None
+        self._tries, self._next_try_s, self._last_seen_s = 0, 0.0, self._clock.monotonic_s()
+        self._base_time_s = time.time() - self._time.now_s
+        self._refused_requests: dict[str, int] = {}
+        self._refused_lock = threading.Lock()
+        self._metrics: ExportSnapshot = self._snapshot()
+        self._metrics_s = 0.0
+        self._view: View = self._look()
+
+    # What the outside asks: see the port.
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """The stream of frames, one per tick."""
+        return self._telemetry
+
+    @property
+    def catalogue(self) -> Mapping[str, Kpi]:
+        """The KPIs with the limits in force."""
+        return self._record.catalogue
+
+    @property
+    def governs_embedded(self) -> Plant | None:
+        """The embedded plant, whose own routes are served beside ours; None for any other."""
+        return self._plant if self._config.plant.kind == "embedded" else None
+
+    def history(self) -> Store:
+        """A store to read history from."""
+        return SqliteStore(self._directory / rundir.TELEMETRY)
+
+    def metrics(self) -> ExportSnapshot:
+        """Everything that /metrics shows, of one instant."""
+        return self._metrics
+
+    def base_time_s(self) -> float:
+        """Unix time at the governor's plant time 0."""
+        return self._base_time_s
+
+    def state(self) -> Json:
+        """Where it stands."""
+        return daemon_view.state(self._view)
+
+    def nodes(self) -> Sequence[Json]:
+        """Each node, the worst first."""
+        return daemon_view.nodes(self._view)
+
+    def explain(self, subject: str) -> Json | None:
+        """Why a node or cluster is, or is not, isolated, or an event happened."""
+        if subject.isdecimal():
+            around = self.journal(max(0, int(subject) - 1), 1)
+            return daemon_view.event(around[0]) if around and around[0]["seq"] == int(subject) else None
+        events = [item for item in list(self._record.events) if subject in daemon_view.subjects(item.event)]
+        return daemon_view.explained(self._view, subject, self._explanations.about(subject), events)
+
+    def journal(self, after: int, limit: int) -> Sequence[Json]:
+        """Up to `limit` events with a sequence beyond `after`, oldest first."""
+        reading = Journal(self._journal.path, read_only=True)
+        try:
+            return [daemon_view.entry(entry) for entry in islice(reading.entries(after + 1), limit)]
+        finally:
+            reading.close()
+
+    def proposals(self) -> Sequence[Json]:
+        """The improvement proposals with their status, the newest first."""
+        return daemon_view.proposals(self._view, self._directory / "proposals")
+
+    def command(self, command: Command, *, by: str, reason: str, key: str | None) -> Commanded:
+        """Let an operator's command be decided, journaled and begun."""
+        with self._taking_turn():
+            decision = self._tell(told.Commanded(command, by, reason, key))
+            self._leave_view()
+            answer = decision.answer
+            if answer is None:
+                raise RuntimeError("a command without an answer")
+            tip = self._journal.tip
+            return Commanded(answer, tip.seq, tip.hash)
+
+    def reload(self, *, by: str) -> Answer:
+        """Read the configuration again; an invalid one changes nothing and is reported."""
+        try:
+            new = self._load_config()
+        except ConfigInvalidError as invalid:
+            return Answer(accepted=False, text=f"nothing is changed: {invalid}")
+        names = changed(self._config, new)
+        stuck = [name for name in names if fixed(name)]
+        if stuck:
+            return Answer(accepted=False, text=f"nothing is changed: {', '.join(stuck)} need a restart")
+        if not names:
+            return Answer(accepted=True, text="nothing has changed")
+        with self._taking_turn():
+            self._config = new
+            self._record.catalogue = new.catalogue()
+            self._governor.configure(self._settings())
+            self._tell(told.ConfigReloaded(fingerprint(new), names, by, self._monotonic_s()))
+            if self._governed is not None:
+                self._governed.loop.reassess(assessor(self._config), self._settings().isolation)
+            self._leave_view()
+        return Answer(accepted=True, text=f"in force now: {', '.join(names)}; every node is confirmed afresh")
+
+    def refuse_request(self, why: str) -> None:
+        """Count a request that was turned away."""
+        with self._refused_lock:
+            self._refused_requests[why] = self._refused_requests.get(why, 0) + 1
+
+    def live(self) -> bool:
+        """Whether ticks are being made: the plant may be away, but the clock must not stand."""
+        return not self.ended.is_set() and self._clock.monotonic_s() - self._view.looked_s < self._dead_s()
+
+    def not_ready(self) -> Sequence[str]:
+        """What is missing before it governs."""
+        return daemon_view.not_ready(self._view)
+
+    # What the schedule calls.
+
+    def tick(self) -> None:
+        """Look at the plant, decide and act; never raises."""
+        with self._turn:
+            if self.ended.is_set():
+                return
+            began_s = self._clock.monotonic_s()
+            try:
+                self._advance()
+            except PlantError as silence:
+                self._silent(silence)
+            except InvariantBreachError as breach:
+                self._breached(breach)
+            except Exception as error:  # noqa: BLE001 - whatever ended it decides its exit code
+                self._end(error)
+            self._meter.ticks.add(self._clock.monotonic_s() - began_s)
+            self._leave_view()
+
+    def scheduled_tick(self, interval_s: float) -> Callable[[], None]:
+        """`tick`, watched for how late it begins and how many points of its grid it misses."""
+        return self._meter.scheduled(self.tick, interval_s, self._clock)
+
+    def missed(self, job: str) -> None:
+        """A job's turn came while it was still running."""
+        self._meter.ticks_missed[job] = self._meter.ticks_missed.get(job, 0) + 1
+
+    def check_lease(self) -> None:
+        """End where the data directory is no longer ours: two controllers over one journal would destroy it."""
+        if not self._lease.held():
+            with self._turn:
+                self._end(NotLeaderError(f"the lock of {self._data_dir} is gone: another controller may be there"))
+                self._leave_view(at_once=True)
+
+    def flush(self) -> None:
+        """Write what is buffered for the store."""
+        with self._turn:
+            if self._sinks is not None:
+                self._sinks.writer.flush()
+
+    def keep_house(self) -> None:
+        """Sum up refused requests, trim what is in memory, take a snapshot of a journal that has grown."""
+        with self._refused_lock:
+            counts, self._refused_requests = self._refused_requests, {}
+        with self._turn:
+            if self.ended.is_set():
+                return
+            try:
+                if counts:
+                    self._tell(told.RequestsRefused(counts))
+                self._record.trim(TRIM_TICKS)
+                self._snapshot_when_due()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._end(error)
+
+    def write_report(self, directory: Path) -> None:
+        """Write the report and new proposals as of now; what cannot be written is told, and tried again."""
+        with self._turn:
+            loop = None if self._governed is None else self._governed.loop
+            unhealthy = () if loop is None else loop.unhealthy()
+            record = daemon_report.frozen(self._record, self._governor, unhealthy)
+            tip = (self._journal.tip.seq, self._journal.tip.hash)
+            new = daemon_report.new_proposals(
+                record,
+                self._config,
+                journal_tip=tip,
+                parameters=None if loop is None else loop.parameters,
+                unhealthy=unhealthy,
+                open_titles=daemon_report.open_titles(self.proposals()),
+            )
+        try:
+            self._keep_proposals(new)
+            record.proposals = [dict(item) for item in self.proposals() if item["status"] == "proposed"]
+            report.write(record, directory, journal_tip=tip, proposals=record.proposals)
+        except IaceError as error:
+            self._console.say(f"the report was not written: {error}")
+
+    def _keep_proposals(self, new: Sequence[Mapping[str, object]]) -> None:
+        write(new, self._directory / "proposals")
+        with self._turn:
+            for proposal in new if not self.ended.is_set() else ():
+                self._tell(told.ProposalWritten(str(proposal["id"]), digest(proposal)))
+            self._leave_view()
+
+    def stop(self, code: ExitCode, reason: str) -> None:
+        """Stop in good order: the plant is left as it is, the journal says so."""
+        with self._turn:
+            if self._governed is not None and self._governed.checks is not None:
+                self._governed.abandon()
+            if self.error is None:
+                self._try(lambda: self._tell(told.Stopped(int(code), reason)))
+            self.ended.set()
+            if self._sinks is not None:
+                self._try(self._sinks.close)
+            self._telemetry.close()
+            if self._plant is not None:
+                self._plant.close()
+            self._store.close()
+
+    # How a turn goes.
+
+    def _advance(self) -> None:
+        governed = self._governed if self._governed is not None else self._connect()
+        if governed is None:
+            return
+        if governed.loop.governor.state.probes and governed.checks is None:
+            governed.undo_probes()
+        for seen in governed.loop.tick():
+            self._last_seen_s = self._clock.monotonic_s()
+            governed.advance(seen)
+        if self._clock.monotonic_s() - self._last_seen_s > self._config.plant.unavailable_s:
+            raise PlantUnavailableError(f"the plant made no new tick for {self._config.plant.unavailable_s:g} s")
+
+    def _connect(self) -> Governed | None:
+        """Reach the plant, if it is time to try; what was in flight is settled by looking."""
+        if self._clock.monotonic_s() < self._next_try_s:
+            return None
+        plant = self._plant = self._plant or self._make_plant()
+        prepare(self._config)
+        info = plant.connect(self._config.plant.connect_s)
+        state = self._governor.state
+        epoch = max(plant.epoch_seen(self._config.plant.deadline_s), state.epoch) + 1
+        self._time.rebase()
+        self._sinks = self._sinks or self._open_sinks(info)
+        self._record.plant, self._record.system = info.name, info.system
+        governed = Governed(self._session(plant, info, epoch))
+        begun = facts(governed.session, fingerprint(self._config), reason="start" if self._tries == 0 else "plant back")
+        if state.phase is Phase.IDLE:
+            self._clear_up(plant, info, epoch)
+            governed.loop.tell(told.Started(epoch, info.capabilities, begun))
+        else:
+            governed.loop.tell(told.Restarted(epoch, info.capabilities, self._monotonic_s(), begun))
+        governed.undo_probes()
+        self._governed, self._tries = governed, 0
+        self._last_seen_s = self._clock.monotonic_s()
+        self._base_time_s = time.time() - self._time.now_s
+        self._console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {state.phase}")
+        return governed
+
+    def _session(self, plant: Plant, info: PlantInfo, epoch: int) -> Session:
+        config, sinks = self._config, self._sinks
+        if sinks is None:
+            raise RuntimeError("a session needs its sinks")
+        clock: Clock = self._clock if info.real_time else self._virtual
+        name = self._journal.noted("run_name") or "govern"
+        loop = Loop(
+            plant=plant,
+            clock=clock,
+            assessor=assessor(self._config),
+            governor=self._governor,
+            journal=self._journal,
+            effector=Effector(plant, clock, run_id=name, epoch=epoch),
+            publisher=Publisher(sinks, self._console, self._record, self._meter),
+            record=self._record,
+            policy=governor_settings(config, dry_run=self._dry_run, daemon=True).isolation,
+            deadline_s=config.plant.deadline_s,
+            time=self._time,
+        )
+        return Session(
+            config,
+            plant,
+            info,
+            loop,
+            self._record,
+            sinks.store,
+            sinks.writer,
+            self._console,
+            self._dry_run,
+            f"{name}/{epoch}",
+        )
+
+    def _silent(self, silence: PlantError) -> None:
+        """No answer: try again, and after a while give the stay up."""
+        now_s = self._clock.monotonic_s()
+        if self._governed is None:
+            wait_s = CONNECT_BACKOFF_S[min(self._tries, len(CONNECT_BACKOFF_S) - 1)]
+            self._tries, self._next_try_s = self._tries + 1, now_s + wait_s
+            if self._tries == 1:
+                self._console.say(f"{silence}; trying again until it answers")
+        elif now_s - self._last_seen_s > self._config.plant.unavailable_s:
+            self._console.say(f"the plant is lost: {silence}")
+            self._governed.checks = None
+            self._try(lambda: self._tell(told.PlantLost(str(silence))))
+            self._governed, self._tries, self._next_try_s = None, 1, now_s + CONNECT_BACKOFF_S[0]
+
+    def _breached(self, breach: InvariantBreachError) -> None:
+        """Hold: the journal knows nothing of what was wrong, so the state is what it says, and then SAFE_MODE."""
+        _log.error("%s", breach)
+        self._console.say(f"{breach}: this is a bug; holding in SAFE_MODE")
+        self._governed = None
+        try:
+            self._governor.state.become(recover(self._journal, daemon=True).state)
+            self._governor.configure(self._settings())
+            if not self._governor.state.phase.final and self._governor.state.phase is not Phase.IDLE:
+                self._tell(told.InvariantBroken(breach.invariant, breach.detail))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        self.error = error
+        self.ended.set()
+
+    def _tell(self, stimulus: told.Stimulus) -> Decision:
+        """Tell the governor something, with or without a plant at hand."""
+        if self._governed is not None:
+            return self._governed.loop.tell(stimulus)
+        decision = self._governor.step(stimulus, self._time.now_s)
+        events = [*decision.events]
+        self._journal.append(events, epoch=self._governor.state.epoch, wall_time=self._clock.wall())
+        for event in events:
+            self._meter.event(event)
+        self._record.refuse(decision.refusals)
+        # Without a plant nothing can be carried out; what was intended is unknown, and looked for when it is back.
+        return decision
+
+    def _try(self, action: Callable[[], object]) -> None:
+        """Do something at the end of things; what fails then has its say in the exit code."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - as the docstring says
+            if self.error is None:
+                self._end(error)
+
+    @contextmanager
+    def _taking_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=COMMAND_WAIT_S):
+            raise BusyError(f"the daemon has been busy for {COMMAND_WAIT_S:g} s: try again")
+        try:
+            if self.ended.is_set():
+                raise BusyError("the daemon is stopping")
+            yield
+        except InvariantBreachError as breach:
+            self._breached(breach)
+            raise BusyError(f"nothing was done: {breach}") from breach
+        except StoreFailedError as failed:
+            self._end(failed)
+            raise
+        finally:
+            self._turn.release()
+
+    # What a turn leaves behind.
+
+    def _leave_view(self, *, at_once: bool = False) -> None:
+        self._view = self._look()
+        now_s = self._clock.monotonic_s()
+        if at_once or now_s - self._metrics_s >= METRICS_EVERY_S:
+            self._metrics, self._metrics_s = self._snapshot(), now_s
+
+    def _look(self) -> View:
+        loop = None if self._governed is None else self._governed.loop
+        old = getattr(self, "_view", None)
+        tip = self._journal.tip
+        fresh = old is not None and old.tip == (tip.seq, tip.hash)
+        return View(
+            plain=old.plain if old is not None and fresh else self._governor.state.as_plain(),
+            tip=(tip.seq, tip.hash),
+            now_s=self._time.now_s,
+            base_time_s=self._base_time_s,
+            looked_s=self._clock.monotonic_s(),
+            connected=loop is not None,
+            plant=self._record.plant,
+            system=self._record.system,
+            assessment=None if loop is None else loop.assessment,
+            parameters=None if loop is None else loop.parameters,
+            policy=self._settings().isolation,
+            dry_run=self._dry_run,
+            refusals=dict(self._explanations.totals),
+        )
+
+    def _snapshot(self) -> ExportSnapshot:
+        loop = None if self._governed is None else self._governed.loop
+        return snapshot(
+            self._meter,
+            self._record,
+            Bounds(self._config.prometheus.node_series_max, self._config.gravity.critical),
+            state=self._governor.state,
+            assessment=None if loop is None else loop.assessment,
+            parameters=None if loop is None else loop.parameters,
+            stores={} if self._sinks is None else self._sinks.accounts(),
+            journal_events=self._journal.tip.seq,
+            journal_failures=self._journal.failures,
+            leader=not isinstance(self.error, NotLeaderError),
+        )
+
+    def _snapshot_when_due(self) -> None:
+        last = self._snapshots[-1] if self._snapshots else 0
+        if self._journal.tip.seq - last < SNAPSHOT_EVENTS or self._governor.state.phase is Phase.IDLE:
+            return
+        self._tell(told.SnapshotDue())
+        self._snapshots.append(self._journal.tip.seq)
+        kept = self._config.journal.snapshots_kept
+        if len(self._snapshots) > kept:
+            self._journal.forget_before(self._snapshots[-kept])
+            del self._snapshots[:-kept]
+
+    # What is made from the configuration.
+
+    def _settings(self) -> GovernorSettings:
+        return governor_settings(self._config, dry_run=self._dry_run, daemon=True)
+
+    def _new_record(self) -> RunRecord:
+        record = _DaemonRecord(
+            run_id=self._journal.noted("run_name") or "govern",
+            plant=self._config.plant.kind,
+            system="unknown",
+            nodes=0,
+            clusters=0,
+            seed=self._config.plant.seed,
+            scenario="none",
+            ticks=0,
+            dry_run=self._dry_run,
+            catalogue=self._config.catalogue(),
+            wall_started=self._clock.wall(),
+        )
+        record.explanations = self._explanations
+        return record
+
+    def _make_plant(self) -> Plant:
+        plant = make_plant(self._config, self._virtual)
+        if self._config.plant.kind == "embedded":
+            return MeteredPlant(plant, self._meter, self._clock)
+        return MeteredPlant(BoundedPlant(plant, self._config.plant.deadline_s), self._meter, self._clock)
+
+    def _open_sinks(self, info: PlantInfo) -> Sinks:
+        return open_sinks(
+            self._config,
+            self._store,
+            self._data_dir,
+            plant=info.name,
+            run=self._record.run_id,
+            real_time=True,
+            state=self._governor.state,
+            telemetry=self._telemetry,
+        )
+
+    def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int) -> None:
+        """Undo what runs in this data directory have left at this plant."""
+        for left in rundir.leftovers(self._data_dir):
+            if left.plant != info.name:
+                continue
+            after = aftermath.clear_up(left, plant, epoch=epoch, name=f"govern/after-{left.number}")
+            for text in after.told:
+                self._console.say(f"left by run {left.number}: {text}")
+            if after.settled:
+                rundir.settle(self._data_dir, left.number)
+
+    def _monotonic_s(self) -> float:
+        real = self._governed is None or self._governed.session.info.real_time
+        return self._clock.monotonic_s() if real else self._virtual.monotonic_s()
+
+    def _dead_s(self) -> float:
+        plant = self._config.plant
+        return 3 * self._config.schedule.interval_s + plant.deadline_s + plant.connect_s + plant.unavailable_s
+
+
+def _resumed_s(recovered: Recovered, store: SqliteStore) -> float | None:
+    """Where time goes on: after the last event and the newest telemetry, whichever is later."""
+    newest = store.latest("kpi.coherence")
+    known = [s for s in (recovered.at_s, None if newest is None else newest.at_ns / NS_PER_S) if s is not None]
+    return max(known, default=None)

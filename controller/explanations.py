@@ -1,0 +1,63 @@
+"""Why was something not done? The latest refusals, each explanation once, bounded, and found by whom they are about.
+
+A refusal that repeats tick after tick is one explanation with a count, the first and the last time, and the values of
+the last time. Beyond the bound those that were not repeated for longest are forgotten; the journal keeps the decisions
+that matter for good (ISOLATION_BLOCKED).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from state.isolation import Refusal
+
+EXPLANATIONS_MAX = 10_000
+
+
+@dataclass(slots=True)
+class Explanation:
+    """One explanation.
+
+    Attributes:
+        refusal: with the values of the last time.
+        first_s: plant time of the first time.
+        count: how often.
+    """
+
+    refusal: Refusal
+    first_s: float
+    count: int = 1
+
+
+class Explanations:
+    """The latest explanations; for one thread at a time."""
+
+    def __init__(self, limit: int = EXPLANATIONS_MAX) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[Refusal, Explanation] = OrderedDict()
+        self.totals: dict[tuple[str, str], int] = {}
+
+    def add(self, refusals: Iterable[Refusal]) -> None:
+        """Take refusals in; `totals` counts all of them by rule and guard."""
+        for refusal in refusals:
+            kind = (refusal.rule, refusal.guard)
+            self.totals[kind] = self.totals.get(kind, 0) + 1
+            known = self._kept.get(refusal)
+            if known is None:
+                self._kept[refusal] = Explanation(refusal, refusal.at_s)
+            else:
+                known.refusal, known.count = refusal, known.count + 1
+                self._kept.move_to_end(refusal)
+        while len(self._kept) > self._limit:
+            self._kept.popitem(last=False)
+
+    def about(self, subject: str) -> list[Explanation]:
+        """Those about a node, cluster or KPI, the latest first."""
+        found = [item for item in self._kept.values() if item.refusal.subject == subject]
+        return sorted(found, key=lambda item: -item.refusal.at_s)
+
+    def latest(self, limit: int) -> list[Explanation]:
+        """The latest ones, whoever they are about."""
+        return list(reversed(self._kept.values()))[:limit]

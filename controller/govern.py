@@ -1,0 +1,153 @@
+"""`iace govern`: the daemon's life, from the lease on its directory to its exit code.
+
+Set up what outlives a stay at the plant (lease, journal, daemon, API), let the schedule call it, wait for a signal, and
+stop in good order. SIGHUP reads the configuration again. Jobs that need the plant have deadlines, so leaving does not
+take longer than one of them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from controller import crash, rundir
+from controller.console import RunConsole
+from controller.daemon import Daemon
+from controller.scheduler import Job, JobScheduler
+from controller.settings import Config
+from metrics.errors import ConfigInvalidError
+from state.journal import Journal
+from state.lease import DirectoryLease
+from state.outcome import ExitCode, code_of
+from state.recovery import recover
+
+if TYPE_CHECKING:
+    from controller.api.server import ApiServer
+
+WAKE_S = 0.2
+LEASE_S = 5.0
+LAST_SCRAPE_S = 4.0  # what ended the daemon can be scraped for so long, so that its alert names the cause
+_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+
+
+@dataclass(frozen=True, slots=True)
+class GovernJob:
+    """What was asked for on the command line.
+
+    Attributes:
+        config: the configuration in force at the start.
+        load_config: reads it again.
+        data_dir: of all runs; the daemon's files are in its directory "govern".
+        report_dir: where the report goes.
+        dry_run: assess and report, act on nothing.
+        api: whether the HTTP API is served.
+    """
+
+    config: Config
+    load_config: Callable[[], Config]
+    data_dir: Path
+    report_dir: Path
+    dry_run: bool
+    api: bool = True
+
+
+def govern(job: GovernJob, console: RunConsole) -> ExitCode:
+    """Govern until a signal or an error ends it; the exit code.
+
+    Raises:
+        IaceError: before there was a journal to write to.
+    """
+    if job.config.plant.kind == "replay":
+        raise ConfigInvalidError("plant.kind", ["a recording cannot be governed: use iace run or iace backtest"])
+    with ExitStack() as stack:
+        lease = stack.enter_context(DirectoryLease(job.data_dir))
+        directory = job.data_dir / rundir.DAEMON
+        journal = Journal(directory / rundir.JOURNAL)
+        stack.callback(journal.close)
+        if journal.noted("run_name") is None:
+            journal.note("run_name", str(uuid.uuid4()))
+        daemon = Daemon(
+            job.config,
+            job.load_config,
+            data_dir=job.data_dir,
+            lease=lease,
+            directory=directory,
+            journal=journal,
+            recovered=recover(journal, daemon=True),
+            console=console,
+            dry_run=job.dry_run,
+        )
+        return _live(job, daemon, console)
+
+
+def _live(job: GovernJob, daemon: Daemon, console: RunConsole) -> ExitCode:
+    stopped: list[ExitCode] = []
+    reloads = threading.Event()
+    with _signals(stopped.append, reloads.set):
+        try:
+            with ExitStack() as stack:
+                if job.api:
+                    server = _serve(job, daemon)
+                    stack.callback(server.stop)
+                    console.say(f"the API answers at {server.url}")
+                stack.enter_context(JobScheduler(_jobs(job, daemon), daemon.missed))
+                while not stopped and not daemon.ended.wait(WAKE_S):
+                    if reloads.is_set():
+                        reloads.clear()
+                        console.say(daemon.reload(by="SIGHUP").text)
+                if daemon.error is not None and job.api:
+                    time.sleep(LAST_SCRAPE_S)
+        finally:
+            code = stopped[0] if stopped else ExitCode.INTERNAL_ERROR
+            daemon.stop(code, code.name)
+    if daemon.error is None:
+        daemon.write_report(job.report_dir)
+        return code
+    code = code_of(daemon.error)
+    console.say(f"{code.name}: {daemon.error}")
+    if code is ExitCode.INTERNAL_ERROR:
+        console.say(f"which is a bug: please report it with {crash.write(job.report_dir, [daemon.error])}")
+    return code
+
+
+def _jobs(job: GovernJob, daemon: Daemon) -> list[Job]:
+    schedule = job.config.schedule
+    return [
+        Job("tick", daemon.scheduled_tick(schedule.interval_s), schedule.interval_s),
+        Job("lease", daemon.check_lease, LEASE_S),
+        Job("flush", daemon.flush, schedule.flush_s),
+        Job("housekeeping", daemon.keep_house, schedule.housekeeping_s),
+        Job("report", lambda: daemon.write_report(job.report_dir), schedule.report_s),
+    ]
+
+
+def _serve(job: GovernJob, daemon: Daemon) -> ApiServer:
+    from controller.api.server import ApiServer  # noqa: PLC0415 - Flask and spectree, only where they serve
+
+    return ApiServer(daemon, job.config.api, job.data_dir)
+
+
+@contextmanager
+def _signals(stop: Callable[[ExitCode], None], reload: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for an orderly stop, SIGHUP for another look at the configuration, while entered."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            reload()
+        else:
+            stop(_SIGNALS[signal.Signals(number)])
+
+    previous = {number: signal.signal(number, handle) for number in (*_SIGNALS, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,174 @@
+"""What did a trial do: better, worse, or is it not to be told from noise?
+
+A window holds the last ticks of the KPIs that a trial is judged by. Two windows, before and after, are compared by the
+fall of the violation in Welch's t-test, one-sided. The KPIs are 15-tick averages, so a window holds fewer independent
+samples than ticks, and none is taken for fewer than two. The objective is J without ΔΛ, because a trial moves λ_opt by
+itself and must not be judged by that.
+
+Assumption: the environment stands still between the windows; where it did not, see `metrics.haru.tuning.regretted`.
+Source: docs/model.md section 6 (objective, recipe step 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from statistics import NormalDist
+
+import numpy as np
+
+COHERENCE_MIN = 0.90  # the constraints of J, fixed weights: docs/model.md section 2
+GAS_MIN = 0.95
+ACTION_COST_MAX = 0.05
+SMOOTHING_TICKS = 15
+SAMPLES_MIN = 2.0
+ABORT_TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Means over a window of ticks.
+
+    Attributes:
+        objective: J without ΔΛ.
+        objective_se: its standard error.
+        violation: how far the constraints are missed, summed.
+        violation_se: its standard error.
+        coherence, action_cost: the two KPIs that abort a trial.
+        ticks: length of the window.
+    """
+
+    objective: float
+    objective_se: float
+    violation: float
+    violation_se: float
+    coherence: float
+    action_cost: float
+    ticks: int
+
+    def as_dict(self) -> dict[str, float]:
+        """The values by name, for the journal."""
+        return asdict(self)
+
+
+class Window:
+    """The last ticks of the KPIs that a trial is judged by; ticks with an unknown KPI are left out."""
+
+    def __init__(self, ticks: int) -> None:
+        self._samples: deque[tuple[float, float, float, float]] = deque(maxlen=ticks)
+
+    def add(self, kpis: Mapping[str, float]) -> None:
+        """Take one tick in."""
+        values = [kpis.get(name, math.nan) for name in ("coherence", "gas", "action_cost", "delta_entropy")]
+        if not all(map(math.isfinite, values)):
+            return
+        coherence, gas, action_cost, delta_entropy = values
+        shortfall = max(0.0, COHERENCE_MIN - coherence) + max(0.0, GAS_MIN - gas)
+        objective = action_cost + 5 * abs(delta_entropy) + shortfall
+        violation = shortfall + max(0.0, action_cost - ACTION_COST_MAX)
+        self._samples.append((objective, violation, coherence, action_cost))
+
+    def clear(self) -> None:
+        """Forget everything, because what follows is another regime."""
+        self._samples.clear()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def last(self, ticks: int) -> list[tuple[float, float]]:
+        """Coherence and action cost of the last ticks."""
+        return [(sample[2], sample[3]) for sample in list(self._samples)[-ticks:]]
+
+    def measure(self, ticks: int) -> Measured | None:
+        """Means over the last `ticks`, or None while the window does not hold so many."""
+        if ticks < 1 or len(self._samples) < ticks:
+            return None
+        columns = np.array(self._samples)[-ticks:].T
+        error = columns.std(axis=1, ddof=1 if ticks > 1 else 0) / math.sqrt(_samples(ticks))
+        objective, violation, coherence, action_cost = (float(value) for value in columns.mean(axis=1))
+        return Measured(objective, float(error[0]), violation, float(error[1]), coherence, action_cost, ticks)
+
+
+class Effect(StrEnum):
+    """What a trial was found to have done."""
+
+    HEALED = "healed"  # the limits hold now, at an objective that is no worse beyond the noise
+    IMPROVED = "improved"  # they are still missed, but by significantly less
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The verdict on two windows, and the numbers behind it.
+
+    Attributes:
+        effect: the verdict.
+        fall: by how much the violation fell.
+        beyond: fall, or rise, that noise exceeds with the probability of the level at most.
+    """
+
+    effect: Effect
+    fall: float
+    beyond: float
+
+    def as_dict(self) -> dict[str, object]:
+        """For the journal."""
+        return {"effect": self.effect.value, "fall": self.fall, "beyond": self.beyond}
+
+
+def compare(before: Mapping[str, float], after: Measured, *, level: float, min_effect: float) -> Comparison:
+    """Judge a trial by the window before it and the one after.
+
+    Args:
+        before: a `Measured` as it was journaled.
+        after: what was measured since.
+        level: probability with which noise alone passes for an effect.
+        min_effect: change of the violation below which nothing is an effect, and violation up to which limits hold.
+    """
+    quantile = t_quantile(level, _samples(before["ticks"]) + _samples(after.ticks) - 2.0)
+    fall = before["violation"] - after.violation
+    beyond = max(min_effect, quantile * math.hypot(before["violation_se"], after.violation_se))
+    dearer = after.objective - before["objective"]
+    dearer_beyond = quantile * math.hypot(before["objective_se"], after.objective_se)
+    if fall < -beyond:
+        effect = Effect.WORSE
+    elif after.violation <= min_effect:
+        effect = Effect.HEALED if fall > beyond or dearer <= max(min_effect, dearer_beyond) else Effect.WORSE
+    else:
+        effect = Effect.IMPROVED if fall > beyond else Effect.INCONCLUSIVE
+    return Comparison(effect, fall, beyond)
+
+
+def t_quantile(level: float, freedom: float) -> float:
+    """Value that Student's t with so many degrees of freedom, 2 or more, exceeds with probability `level`.
+
+    Within 4 % for levels from 0.02 up, and within 1 % for more than 2 degrees of freedom. Source: Abramowitz and
+    Stegun, Handbook of Mathematical Functions, 26.7.5.
+    """
+    z = NormalDist().inv_cdf(1.0 - level)
+    first = (z**3 + z) / 4.0
+    second = (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0
+    third = (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def abort_reason(baseline: Mapping[str, float], recent: list[tuple[float, float]]) -> str | None:
+    """Why a trial must end at once, or None: the last `ABORT_TICKS` ticks were all worse than a hard limit."""
+    if len(recent) < ABORT_TICKS:
+        return None
+    coherence_min = min(0.88, baseline["coherence"] - 0.02)
+    cost_max = max(0.10, 1.6 * baseline["action_cost"])
+    if all(coherence < coherence_min for coherence, _ in recent):
+        return f"coherence below {coherence_min:.3f} for {ABORT_TICKS} ticks"
+    if all(cost > cost_max for _, cost in recent):
+        return f"action cost above {cost_max:.3f} for {ABORT_TICKS} ticks"
+    return None
+
+
+def _samples(ticks: float) -> float:
+    """Independent samples that a window of smoothed ticks is worth."""
+    return max(SAMPLES_MIN, ticks / SMOOTHING_TICKS)

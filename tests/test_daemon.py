@@ -1,0 +1,422 @@
+"""The daemon, ticked by hand over an embedded plant: it governs, is steered, and forgets nothing."""
+
+import json
+import threading
+
+import jsonschema
+import pytest
+
+from controller import config as configuration
+from controller.console import RunConsole
+from controller.daemon import Daemon
+from controller.port import BusyError
+from metrics.errors import InvariantBreachError, PlantUnavailableError, StoreFailedError
+from state import command as asked
+from state.durable import DurableState, replay
+from state.event import Event, EventKind
+from state.journal import Journal
+from state.lease import DirectoryLease
+from state.machine import PhaseMachine
+from state.outcome import ExitCode, code_of
+from state.phase import Phase
+from state.recovery import recover
+
+E = EventKind
+BYZANTINE = {"id": "bad", "kind": "byzantine", "nodes": ["node-0003"]}
+
+
+class Governing:
+    """A daemon in a directory; `restart` is what a new process does after the old one is gone."""
+
+    def __init__(self, directory, **overrides):
+        self.directory, self.overrides = directory, {"nodes": 12, "seed": 3, **overrides}
+        self.lease = DirectoryLease(directory)
+        self.lease.__enter__()
+        self.start()
+
+    def load(self):
+        return configuration.load(None, {"plant": self.overrides})
+
+    def start(self):
+        self.journal = Journal(self.directory / "govern" / "journal.db")
+        config = self.load()
+        self.console = RunConsole(config.catalogue())
+        self.daemon = Daemon(
+            config,
+            self.load,
+            data_dir=self.directory,
+            lease=self.lease,
+            directory=self.directory / "govern",
+            journal=self.journal,
+            recovered=recover(self.journal, daemon=True),
+            console=self.console,
+            dry_run=False,
+        )
+
+    def die(self):
+        """As by kill -9: nobody is told; the files are let go of, as the operating system does."""
+        self.daemon._store.close()
+        self.journal.close()
+
+    def restart(self):
+        self.die()
+        self.start()
+
+    def ticks(self, count):
+        for _ in range(count):
+            self.daemon.tick()
+        assert self.daemon.error is None, self.daemon.error
+
+    def until(self, reached, ticks_max=700):
+        for _ in range(ticks_max):
+            if reached():
+                return
+            self.ticks(1)
+        pytest.fail(f"not reached in {ticks_max} ticks: {self.daemon.state()}")
+
+    def governing(self):
+        """In GOVERNING, with evidence of every node: the phases were passed by an earlier process."""
+        if self.phase is Phase.IDLE:
+            done = [Event(E.PHASE_PASSED, 0.0, {"phase": phase, "checks": {}}) for phase in Phase if "PHASE" in phase]
+            events = [Event(E.RUN_STARTED, 0.0, {"epoch": 1}), *done[:3]]
+            self.journal.append(events, epoch=1, wall_time="2030-01-01T00:00:00Z")
+            self.restart()
+            self.ticks(30)
+        return self
+
+    def inject(self, fault=BYZANTINE):
+        self.daemon._plant._plant.inject(fault, key=f"test-{fault['id']}", epoch=self.daemon.state()["epoch"])
+
+    def tell(self, command, key=None, reason="because", by="ann"):
+        return self.daemon.command(command, by=by, reason=reason, key=key).answer
+
+    def node(self, name="node-0003"):
+        (found,) = [node for node in self.daemon.nodes() if node["node"] == name]
+        return found
+
+    def kinds(self):
+        return [entry.event.kind for entry in self.journal.entries()]
+
+    @property
+    def phase(self):
+        return Phase(self.daemon.state()["phase"])
+
+    def live_equals_journal(self):
+        """The live durable state is what the journal gives, byte for byte."""
+        replayed = recover(self.journal, daemon=True).state
+        assert replayed.snapshot() == self.daemon._governor.state.snapshot()
+
+
+@pytest.fixture
+def governed(tmp_path):
+    made = Governing(tmp_path)
+    yield made
+    if not made.daemon.ended.is_set():
+        made.daemon.stop(ExitCode.TERMINATED, "the test is over")
+    made.journal.close()
+    made.lease.__exit__(None, None, None)
+
+
+def test_it_passes_the_phases_and_governs(governed):
+    """From IDLE through phases I to III to GOVERNING, after which it is ready and stays."""
+    assert governed.daemon.not_ready() == ["the plant is not connected", "IDLE is not over"]
+    governed.until(lambda: governed.phase is Phase.GOVERNING)
+    assert governed.daemon.not_ready() == []
+    passed = [e.event.data["phase"] for e in governed.journal.entries() if e.event.kind is E.PHASE_PASSED]
+    assert passed == ["PHASE_I", "PHASE_II", "PHASE_III"]
+    governed.live_equals_journal()
+
+
+def test_a_bad_node_is_isolated_and_explained(governed):
+    """A byzantine node is isolated and verified, and `explain` tells why, and why it stays out."""
+    governed.governing().inject()
+    governed.until(lambda: governed.node()["status"] == "isolated", 60)
+    told = governed.daemon.explain("node-0003")
+    assert told["node"]["why"].startswith("isolated by policy")
+    assert [e["kind"] for e in told["events"]][-3:] == [
+        "GRAVITY_WELL_CONFIRMED",
+        "ISOLATION_INTENDED",
+        "ISOLATION_VERIFIED",
+    ]
+    assert governed.daemon.explain("nobody") is None
+    seq = told["events"][-1]["seq"]
+    event = governed.daemon.explain(str(seq))
+    assert event["event"]["text"] == "node-0003 is isolated, as the plant shows"
+    assert governed.daemon.explain("999999") is None
+    governed.live_equals_journal()
+
+
+def test_a_restart_goes_on_where_it_was(governed):
+    """After a kill the same node is known to be out, time goes on, and the epoch is higher."""
+    governed.governing().inject()
+    governed.until(lambda: governed.node()["status"] == "isolated", 60)
+    before, epoch = governed.daemon.state()["plant_time_s"], governed.daemon.state()["epoch"]
+    governed.restart()
+    assert governed.daemon.state()["plant_time_s"] >= before - 20  # what had not been flushed is lost, no more
+    assert governed.daemon.state()["phase"] == "GOVERNING"
+    governed.ticks(1)
+    assert governed.daemon.state()["epoch"] == epoch + 1
+    # The embedded plant died with its controller: the new one shows the node taking part, which is an event.
+    assert governed.kinds()[-2:] == [E.RESTARTED, E.ISOLATION_EXPIRED]
+    assert governed.node()["status"] == "probation"
+    assert governed.node()["offences"] == 1
+    governed.live_equals_journal()
+
+
+def test_pause_starts_nothing_and_resume_goes_on(governed):
+    """While paused a bad node is only looked at; after resuming it is isolated, with fresh counters."""
+    governed.governing()
+    assert governed.tell(asked.Pause(3600.0)).accepted
+    assert governed.phase is Phase.PAUSED
+    governed.inject()
+    governed.ticks(40)
+    assert governed.node()["active"]
+    assert {item["guard"] for item in governed.daemon.explain("node-0003")["not_done"]} == {"paused"}
+    answer = governed.tell(asked.Resume())
+    assert answer.accepted
+    assert answer.text == "resumed in GOVERNING; every node is confirmed afresh"
+    governed.until(lambda: governed.node()["status"] == "isolated", 10)
+    governed.live_equals_journal()
+
+
+def test_a_pause_expires_also_over_a_restart(governed):
+    """A pause survives a restart and ends by itself when its time has passed."""
+    governed.governing()
+    governed.tell(asked.Pause(50.0))
+    governed.restart()
+    governed.ticks(2)
+    assert governed.phase is Phase.PAUSED
+    governed.ticks(80)
+    assert governed.phase is Phase.GOVERNING
+    assert E.RESUMED in governed.kinds()
+
+
+def test_a_pause_in_phase_iii_takes_the_probe_back(governed):
+    """Pausing while the dissonance is injected ends the fault, lets the node in, and then is acknowledged."""
+    governed.until(lambda: governed.daemon._governor.state.probes.get("dissonance") is not None)
+    governed.ticks(2)
+    governed.tell(asked.Pause(3600.0))
+    governed.ticks(2)
+    assert governed.phase is Phase.PAUSED
+    assert governed.daemon._plant._plant.host.cluster.faults == ()
+    governed.tell(asked.Resume())
+    assert governed.phase is Phase.PHASE_III
+    governed.until(lambda: governed.phase is Phase.GOVERNING)
+    governed.live_equals_journal()
+
+
+def test_the_same_key_is_the_same_command(governed):
+    """A repeated key gets the first answer and does nothing again; with another content it is refused."""
+    governed.governing()
+    first = governed.tell(asked.Isolate("node-0001"), key="k1")
+    assert first.accepted
+    again = governed.tell(asked.Isolate("node-0001"), key="k1")
+    assert (again.accepted, again.text, again.repeated) == (True, first.text, True)
+    other = governed.tell(asked.Isolate("node-0002"), key="k1")
+    assert not other.accepted
+    governed.ticks(3)
+    assert governed.kinds().count(E.ISOLATION_INTENDED) == 1
+    assert governed.node("node-0001")["by"] == "ann"
+
+
+def test_an_operator_cannot_exceed_the_budget(governed):
+    """Isolations by hand pass the same guards as the policy's."""
+    governed.governing()
+    answers = [governed.tell(asked.Isolate(f"node-{i:04}")) for i in range(12)]
+    governed.ticks(2)
+    out = sum(not node["active"] for node in governed.daemon.nodes())
+    assert out <= 3  # 30 % of 12
+    assert sum(answer.accepted for answer in answers) == out
+    assert {answer.guard for answer in answers if not answer.accepted} <= {
+        "budget_cluster",
+        "budget_fraction",
+        "rate_limit",
+        "in_flight",
+        "action_in_flight",
+    }
+
+
+def test_a_plant_that_is_away_is_lost_and_found(governed, monkeypatch):
+    """Silence is an event after a while; when the plant is back, governing goes on under a higher epoch."""
+    governed.governing()
+    daemon, epoch = governed.daemon, governed.daemon.state()["epoch"]
+    now = [daemon._clock.monotonic_s()]
+    monkeypatch.setattr(daemon._clock, "monotonic_s", lambda: now[0], raising=False)
+
+    def silent(_deadline_s):
+        raise PlantUnavailableError("no answer")
+
+    monkeypatch.setattr(daemon._plant, "observe", silent, raising=False)
+    monkeypatch.setattr(daemon._plant, "connect", silent, raising=False)
+    for _ in range(8):
+        now[0] += 2.0
+        daemon.tick()
+    assert daemon.error is None
+    assert governed.kinds()[-1] is E.PLANT_LOST
+    assert daemon.not_ready() == ["the plant is not connected"]
+    assert not governed.tell(asked.Isolate("node-0001")).accepted
+    monkeypatch.undo()
+    monkeypatch.setattr(daemon._clock, "monotonic_s", lambda: now[0], raising=False)
+    now[0] += 60.0
+    governed.ticks(3)
+    assert daemon.state()["connected"]
+    assert daemon.state()["epoch"] == epoch + 1
+    governed.live_equals_journal()
+
+
+def test_a_breached_invariant_is_a_hold(governed, monkeypatch):
+    """The state goes back to what the journal says, the daemon holds in SAFE_MODE, and a person lets it go on."""
+    governed.governing()
+
+    def broken(*_arguments, **_options):
+        raise InvariantBreachError("budgets_hold", "as the test wants it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("controller.loop.invariants.check", broken)
+        governed.daemon.tick()
+    assert governed.phase is Phase.SAFE_MODE
+    assert governed.daemon.state()["safe_mode"]["reason"] == "invariant budgets_hold does not hold"
+    governed.live_equals_journal()
+    governed.ticks(5)
+    assert governed.tell(asked.ClearSafeMode()).accepted
+    assert governed.phase is Phase.GOVERNING
+
+
+def test_a_journal_that_cannot_be_written_ends_it(governed, monkeypatch):
+    """Nothing is decided that cannot be kept: exit code 74, and the restarted one knows only what was acknowledged."""
+    governed.governing().inject()
+
+    def full(*_arguments, **_options):
+        raise StoreFailedError("no space left")
+
+    monkeypatch.setattr(governed.journal, "append", full)
+    for _ in range(60):
+        governed.daemon.tick()
+    assert isinstance(governed.daemon.error, StoreFailedError)
+    assert governed.daemon._plant._plant.isolated() == frozenset()
+    with pytest.raises(BusyError):
+        governed.tell(asked.Resume())
+
+
+def test_reload_changes_what_may_change(governed):
+    """A policy is changed while governing; what needs a restart, and what is invalid, changes nothing."""
+    governed.governing()
+    assert governed.daemon.reload(by="ann").text == "nothing has changed"
+    governed.overrides["seed"] = 4
+    answer = governed.daemon.reload(by="ann")
+    assert (answer.accepted, answer.text) == (False, "nothing is changed: plant.seed need a restart")
+    governed.overrides["seed"] = 3
+    loaded = governed.load
+    governed.daemon._load_config = lambda: configuration.load(
+        None, {"plant": governed.overrides, "isolation": {"confirm_ticks": 5}}
+    )
+    assert governed.daemon.reload(by="ann").accepted
+    assert governed.kinds()[-1] is E.CONFIG_RELOADED
+    governed.daemon._load_config = lambda: configuration.load(None, {"isolation": {"quorum": -1}})
+    answer = governed.daemon.reload(by="ann")
+    assert not answer.accepted
+    assert "isolation.quorum" in answer.text
+    governed.daemon._load_config = loaded
+    governed.inject()
+    governed.until(lambda: governed.node()["status"] == "isolated", 60)
+    confirmed = [e.event for e in governed.journal.entries() if e.event.kind is E.GRAVITY_WELL_CONFIRMED][-1]
+    assert confirmed.data["ticks"] == 5
+    governed.live_equals_journal()
+
+
+def test_the_journal_is_cut_at_snapshots(governed, monkeypatch):
+    """A journal that grows is cut before the snapshots that are kept, and a replay from there gives the same state."""
+    monkeypatch.setattr("controller.daemon.SNAPSHOT_EVENTS", 5)
+    governed.governing()
+    governed.daemon._config = governed.daemon._config.model_copy(
+        update={"journal": governed.daemon._config.journal.model_copy(update={"snapshots_kept": 2})}
+    )
+    for round_ in range(4):
+        for step in range(3):
+            governed.tell(asked.Exempt("node-0001", asked.ExemptionKind.VETO, 60.0), key=f"{round_}-{step}")
+        governed.daemon.keep_house()
+    entries = list(governed.journal.entries())
+    assert entries[0].event.kind is E.SNAPSHOT
+    assert [e.event.kind for e in entries].count(E.SNAPSHOT) == 2
+    governed.live_equals_journal()
+    governed.restart()
+    governed.ticks(2)
+    governed.live_equals_journal()
+    with pytest.raises(KeyError):
+        replay(DurableState(PhaseMachine(daemon=True)), []).nodes["node-0001"]
+
+
+def test_refused_requests_are_summed_up(governed):
+    """Requests that were turned away are one event a minute, with what was wrong and how often."""
+    governed.governing()
+    for why in ("no token", "no token", "wrong role"):
+        governed.daemon.refuse_request(why)
+    governed.daemon.keep_house()
+    governed.daemon.keep_house()
+    (event,) = [e.event for e in governed.journal.entries() if e.event.kind is E.REQUESTS_REFUSED]
+    assert event.data == {"counts": {"no token": 2, "wrong role": 1}}
+
+
+def test_the_report_says_what_a_run_would_leave_with(governed, tmp_path):
+    """A daemon's report follows the same schema, with the verdict as of now."""
+    governed.until(lambda: governed.phase is Phase.GOVERNING)
+    governed.ticks(60)
+    governed.daemon.write_report(tmp_path / "reports")
+    document = json.loads((tmp_path / "reports" / "report.json").read_text())
+    with open("docs/report.schema.json") as file:  # noqa: PTH123 - the test runs in the repository
+        jsonschema.validate(document, json.load(file))
+    assert document["exit_name"] == "COHERENT_LOCK", document["causes"]
+
+
+def test_stopping_is_an_event_and_leaves_the_plant_alone(governed):
+    """The journal's last word is that it was stopped, and who is out stays out."""
+    governed.governing().inject()
+    governed.until(lambda: governed.node()["status"] == "isolated", 60)
+    plant = governed.daemon._plant._plant
+    governed.daemon.stop(ExitCode.TERMINATED, "TERMINATED")
+    assert governed.kinds()[-1] is E.STOPPED
+    assert plant.isolated() == frozenset({"node-0003"})
+    with pytest.raises(BusyError):
+        governed.tell(asked.Resume())
+
+
+def test_questions_do_not_wait_for_a_turn(governed):
+    """While a tick hangs, everything that is only read is answered from the tick before."""
+    governed.governing()
+    answered = threading.Event()
+
+    def ask():
+        assert governed.daemon.state()["phase"] == "GOVERNING"
+        assert len(governed.daemon.nodes()) == 12
+        assert governed.daemon.metrics().state == "GOVERNING"
+        assert governed.daemon.explain("node-0001") is not None
+        answered.set()
+
+    with governed.daemon._turn:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert answered.wait(30)
+    thread.join()
+
+
+def test_a_fenced_controller_stops_leading(governed):
+    """Once the plant has seen a higher epoch, the next action is refused there, and the daemon ends with 75."""
+    governed.governing().inject()
+    plant, epoch = governed.daemon._plant._plant, governed.daemon.state()["epoch"]
+    plant.apply(plant.parameters(), key="another-controller", epoch=epoch + 5)
+    for _ in range(60):
+        governed.daemon.tick()
+    assert code_of(governed.daemon.error) is ExitCode.NOT_LEADER
+    assert plant.isolated() == frozenset()
+
+
+def test_a_lock_that_was_replaced_ends_it(governed, tmp_path):
+    """Whoever moves the lock file away makes room for a second controller: this one ends with 75."""
+    governed.governing()
+    governed.daemon.check_lease()
+    assert governed.daemon.error is None
+    (tmp_path / "lock").rename(tmp_path / "old")
+    (tmp_path / "lock").touch()
+    governed.daemon.check_lease()
+    assert code_of(governed.daemon.error) is ExitCode.NOT_LEADER
+    assert not governed.daemon.metrics().leader
