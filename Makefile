@@ -12,7 +12,7 @@ STEP := @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint wheel check bench clean
+.PHONY: help run test lint wheel check bench look clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1	/p' $(firstword $(MAKEFILE_LIST))
@@ -21,7 +21,7 @@ run: $(VENV)/installed  ## the main job on the embedded plant; ARGS are handed t
 	@$(BIN)/iace run $(ARGS)
 
 test: $(VENV)/installed-test  ## the whole test suite
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/installed-test  ## style, types, layers
 	$(STEP) 'lint (budget: 2 minutes)'
@@ -41,6 +41,9 @@ check: lint wheel  ## everything that CI runs
 bench: $(VENV)/installed  ## what it costs, as ratios
 	@failed=0; for bench in benchmarks/bench_*.py; do \
 	  printf '\n== %s\n' $$bench; $(BIN)/python $$bench || failed=1; done; exit $$failed
+
+look: $(VENV)/installed-test  ## draw the Grafana dashboards with real data into look/, or into ARGS
+	@$(BIN)/python tests/dashboard_stage.py $(or $(ARGS),look)
 
 clean:  ## remove the environment, caches and builds; journals (.iace) and reports stay
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
