@@ -18,31 +18,24 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from controller import aftermath, daemon_report, daemon_view, report, rundir
+from controller import daemon_report, daemon_view, report, rundir
 from controller.assembly import assessor, governor_settings, retention
-from controller.clock import Clock, SystemClock, VirtualClock
+from controller.clock import SystemClock
 from controller.config import fingerprint
 from controller.console import RunConsole
 from controller.daemon_view import View
-from controller.effector import Effector
 from controller.explanations import Explanations
-from controller.governed import Governed, facts
-from controller.loop import Loop
+from controller.governed import Governed
 from controller.meter import Meter
 from controller.plant_time import PlantTime
-from controller.plants.bounded import BoundedPlant
-from controller.plants.factory import make_plant
-from controller.plants.metered import MeteredPlant
-from controller.plants.plant import Plant, PlantInfo
+from controller.plants.plant import Plant
 from controller.port import COMMAND_WAIT_S, BusyError, Commanded, Json
 from controller.proposals import digest, write
-from controller.publisher import Publisher
 from controller.record import RunRecord
 from controller.reload import changed, fixed
-from controller.session import Session
 from controller.settings import Config
-from controller.sinks import Sinks, open_sinks, prepare
 from controller.snapshot import Bounds, snapshot
+from controller.stays import Stays
 from metrics.errors import (
     ConfigInvalidError,
     IaceError,
@@ -133,9 +126,8 @@ class Daemon:
         self._dry_run = dry_run
         self._turn = threading.Lock()
         self._clock = SystemClock()
-        self._virtual = VirtualClock()
-        self._store = SqliteStore(directory / rundir.TELEMETRY, retention(config))
-        self._time = PlantTime(_resumed_s(recovered, self._store))
+        store = SqliteStore(directory / rundir.TELEMETRY, retention(config))
+        self._time = PlantTime(_resumed_s(recovered, store))
         self._governor = Governor(governor_settings(config, dry_run=self._dry_run, daemon=True), recovered.state)
         self._governor.state.machine.daemon = True
         self._snapshots = list(recovered.snapshots)
@@ -143,10 +135,22 @@ class Daemon:
         self._record = self._new_record()
         self._meter = Meter(self._record.catalogue)
         self._telemetry = Telemetry()
-        self._sinks: Sinks | None = None
-        self._plant: Plant | None = None
+        self._stays = Stays(
+            data_dir,
+            store,
+            journal,
+            self._governor,
+            self._record,
+            self._meter,
+            self._telemetry,
+            self._time,
+            console,
+            dry_run,
+            self._clock,
+        )
         self._governed: Governed | None = None
-        self._tries, self._next_try_s, self._last_seen_s = 0, 0.0, self._clock.monotonic_s()
+        self._tries, self._next_try_s, self._lost = 0, 0.0, False
+        self._last_seen_s = self._clock.monotonic_s()
         self._base_time_s = time.time() - self._time.now_s
         self._refused_requests: dict[str, int] = {}
         self._refused_lock = threading.Lock()
@@ -169,7 +173,7 @@ class Daemon:
     @property
     def governs_embedded(self) -> Plant | None:
         """The embedded plant, whose own routes are served beside ours; None for any other."""
-        return self._plant if self._config.plant.kind == "embedded" else None
+        return self._stays.plant if self._config.plant.kind == "embedded" else None
 
     def history(self) -> Store:
         """A store to read history from."""
@@ -238,7 +242,7 @@ class Daemon:
             self._config = new
             self._record.catalogue = new.catalogue()
             self._governor.configure(self._settings())
-            self._tell(told.ConfigReloaded(fingerprint(new), names, by, self._monotonic_s()))
+            self._tell(told.ConfigReloaded(fingerprint(new), names, by, self._stays.monotonic_s()))
             if self._governed is not None:
                 self._governed.loop.reassess(assessor(self._config), self._settings().isolation)
             self._leave_view()
@@ -294,8 +298,8 @@ class Daemon:
     def flush(self) -> None:
         """Write what is buffered for the store."""
         with self._turn:
-            if self._sinks is not None:
-                self._sinks.writer.flush()
+            if self._stays.sinks is not None:
+                self._stays.sinks.writer.flush()
 
     def keep_house(self) -> None:
         """Sum up refused requests, trim what is in memory, take a snapshot of a journal that has grown."""
@@ -349,12 +353,8 @@ class Daemon:
             if self.error is None:
                 self._try(lambda: self._tell(told.Stopped(int(code), reason)))
             self.ended.set()
-            if self._sinks is not None:
-                self._try(self._sinks.close)
+            self._try(self._stays.close)
             self._telemetry.close()
-            if self._plant is not None:
-                self._plant.close()
-            self._store.close()
 
     # How a turn goes.
 
@@ -371,62 +371,13 @@ class Daemon:
             raise PlantUnavailableError(f"the plant made no new tick for {self._config.plant.unavailable_s:g} s")
 
     def _connect(self) -> Governed | None:
-        """Reach the plant, if it is time to try; what was in flight is settled by looking."""
+        """Reach the plant, if it is time to try."""
         if self._clock.monotonic_s() < self._next_try_s:
             return None
-        plant = self._plant = self._plant or self._make_plant()
-        prepare(self._config)
-        info = plant.connect(self._config.plant.connect_s)
-        state = self._governor.state
-        epoch = max(plant.epoch_seen(self._config.plant.deadline_s), state.epoch) + 1
-        self._time.rebase()
-        self._sinks = self._sinks or self._open_sinks(info)
-        self._record.plant, self._record.system = info.name, info.system
-        governed = Governed(self._session(plant, info, epoch))
-        begun = facts(governed.session, fingerprint(self._config), reason="start" if self._tries == 0 else "plant back")
-        if state.phase is Phase.IDLE:
-            self._clear_up(plant, info, epoch)
-            governed.loop.tell(told.Started(epoch, info.capabilities, begun))
-        else:
-            governed.loop.tell(told.Restarted(epoch, info.capabilities, self._monotonic_s(), begun))
-        governed.undo_probes()
-        self._governed, self._tries = governed, 0
-        self._last_seen_s = self._clock.monotonic_s()
+        self._governed = self._stays.arrive(self._config, again=self._lost)
+        self._tries, self._lost, self._last_seen_s = 0, False, self._clock.monotonic_s()
         self._base_time_s = time.time() - self._time.now_s
-        self._console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {state.phase}")
-        return governed
-
-    def _session(self, plant: Plant, info: PlantInfo, epoch: int) -> Session:
-        config, sinks = self._config, self._sinks
-        if sinks is None:
-            raise RuntimeError("a session needs its sinks")
-        clock: Clock = self._clock if info.real_time else self._virtual
-        name = self._journal.noted("run_name") or "govern"
-        loop = Loop(
-            plant=plant,
-            clock=clock,
-            assessor=assessor(self._config),
-            governor=self._governor,
-            journal=self._journal,
-            effector=Effector(plant, clock, run_id=name, epoch=epoch),
-            publisher=Publisher(sinks, self._console, self._record, self._meter),
-            record=self._record,
-            policy=governor_settings(config, dry_run=self._dry_run, daemon=True).isolation,
-            deadline_s=config.plant.deadline_s,
-            time=self._time,
-        )
-        return Session(
-            config,
-            plant,
-            info,
-            loop,
-            self._record,
-            sinks.store,
-            sinks.writer,
-            self._console,
-            self._dry_run,
-            f"{name}/{epoch}",
-        )
+        return self._governed
 
     def _silent(self, silence: PlantError) -> None:
         """No answer: try again, and after a while give the stay up."""
@@ -440,7 +391,8 @@ class Daemon:
             self._console.say(f"the plant is lost: {silence}")
             self._governed.checks = None
             self._try(lambda: self._tell(told.PlantLost(str(silence))))
-            self._governed, self._tries, self._next_try_s = None, 1, now_s + CONNECT_BACKOFF_S[0]
+            self._governed, self._lost = None, True
+            self._tries, self._next_try_s = 1, now_s + CONNECT_BACKOFF_S[0]
 
     def _breached(self, breach: InvariantBreachError) -> None:
         """Hold: the journal knows nothing of what was wrong, so the state is what it says, and then SAFE_MODE."""
@@ -464,10 +416,7 @@ class Daemon:
         if self._governed is not None:
             return self._governed.loop.tell(stimulus)
         decision = self._governor.step(stimulus, self._time.now_s)
-        events = [*decision.events]
-        self._journal.append(events, epoch=self._governor.state.epoch, wall_time=self._clock.wall())
-        for event in events:
-            self._meter.event(event)
+        self._stays.keep(decision.events)
         self._record.refuse(decision.refusals)
         # Without a plant nothing can be carried out; what was intended is unknown, and looked for when it is back.
         return decision
@@ -535,7 +484,7 @@ class Daemon:
             state=self._governor.state,
             assessment=None if loop is None else loop.assessment,
             parameters=None if loop is None else loop.parameters,
-            stores={} if self._sinks is None else self._sinks.accounts(),
+            stores=self._stays.accounts(),
             journal_events=self._journal.tip.seq,
             journal_failures=self._journal.failures,
             leader=not isinstance(self.error, NotLeaderError),
@@ -573,39 +522,6 @@ class Daemon:
         )
         record.explanations = self._explanations
         return record
-
-    def _make_plant(self) -> Plant:
-        plant = make_plant(self._config, self._virtual)
-        if self._config.plant.kind == "embedded":
-            return MeteredPlant(plant, self._meter, self._clock)
-        return MeteredPlant(BoundedPlant(plant, self._config.plant.deadline_s), self._meter, self._clock)
-
-    def _open_sinks(self, info: PlantInfo) -> Sinks:
-        return open_sinks(
-            self._config,
-            self._store,
-            self._data_dir,
-            plant=info.name,
-            run=self._record.run_id,
-            real_time=True,
-            state=self._governor.state,
-            telemetry=self._telemetry,
-        )
-
-    def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int) -> None:
-        """Undo what runs in this data directory have left at this plant."""
-        for left in rundir.leftovers(self._data_dir):
-            if left.plant != info.name:
-                continue
-            after = aftermath.clear_up(left, plant, epoch=epoch, name=f"govern/after-{left.number}")
-            for text in after.told:
-                self._console.say(f"left by run {left.number}: {text}")
-            if after.settled:
-                rundir.settle(self._data_dir, left.number)
-
-    def _monotonic_s(self) -> float:
-        real = self._governed is None or self._governed.session.info.real_time
-        return self._clock.monotonic_s() if real else self._virtual.monotonic_s()
 
     def _dead_s(self) -> float:
         plant = self._config.plant

@@ -55,7 +55,7 @@ class Governing:
 
     def die(self):
         """As by kill -9: nobody is told; the files are let go of, as the operating system does."""
-        self.daemon._store.close()
+        self.daemon._stays.store.close()
         self.journal.close()
 
     def restart(self):
@@ -85,7 +85,7 @@ class Governing:
         return self
 
     def inject(self, fault=BYZANTINE):
-        self.daemon._plant._plant.inject(fault, key=f"test-{fault['id']}", epoch=self.daemon.state()["epoch"])
+        self.daemon._stays.plant._plant.inject(fault, key=f"test-{fault['id']}", epoch=self.daemon.state()["epoch"])
 
     def tell(self, command, key=None, reason="because", by="ann"):
         return self.daemon.command(command, by=by, reason=reason, key=key).answer
@@ -198,7 +198,7 @@ def test_a_pause_in_phase_iii_takes_the_probe_back(governed):
     governed.tell(asked.Pause(3600.0))
     governed.ticks(2)
     assert governed.phase is Phase.PAUSED
-    assert governed.daemon._plant._plant.host.cluster.faults == ()
+    assert governed.daemon._stays.plant._plant.host.cluster.faults == ()
     governed.tell(asked.Resume())
     assert governed.phase is Phase.PHASE_III
     governed.until(lambda: governed.phase is Phase.GOVERNING)
@@ -246,8 +246,8 @@ def test_a_plant_that_is_away_is_lost_and_found(governed, monkeypatch):
     def silent(_deadline_s):
         raise PlantUnavailableError("no answer")
 
-    monkeypatch.setattr(daemon._plant, "observe", silent, raising=False)
-    monkeypatch.setattr(daemon._plant, "connect", silent, raising=False)
+    monkeypatch.setattr(daemon._stays.plant, "observe", silent, raising=False)
+    monkeypatch.setattr(daemon._stays.plant, "connect", silent, raising=False)
     for _ in range(8):
         now[0] += 2.0
         daemon.tick()
@@ -293,7 +293,7 @@ def test_a_journal_that_cannot_be_written_ends_it(governed, monkeypatch):
     for _ in range(60):
         governed.daemon.tick()
     assert isinstance(governed.daemon.error, StoreFailedError)
-    assert governed.daemon._plant._plant.isolated() == frozenset()
+    assert governed.daemon._stays.plant._plant.isolated() == frozenset()
     with pytest.raises(BusyError):
         governed.tell(asked.Resume())
 
@@ -372,7 +372,7 @@ def test_stopping_is_an_event_and_leaves_the_plant_alone(governed):
     """The journal's last word is that it was stopped, and who is out stays out."""
     governed.governing().inject()
     governed.until(lambda: governed.node()["status"] == "isolated", 60)
-    plant = governed.daemon._plant._plant
+    plant = governed.daemon._stays.plant._plant
     governed.daemon.stop(ExitCode.TERMINATED, "TERMINATED")
     assert governed.kinds()[-1] is E.STOPPED
     assert plant.isolated() == frozenset({"node-0003"})
@@ -402,7 +402,7 @@ def test_questions_do_not_wait_for_a_turn(governed):
 def test_a_fenced_controller_stops_leading(governed):
     """Once the plant has seen a higher epoch, the next action is refused there, and the daemon ends with 75."""
     governed.governing().inject()
-    plant, epoch = governed.daemon._plant._plant, governed.daemon.state()["epoch"]
+    plant, epoch = governed.daemon._stays.plant._plant, governed.daemon.state()["epoch"]
     plant.apply(plant.parameters(), key="another-controller", epoch=epoch + 5)
     for _ in range(60):
         governed.daemon.tick()

@@ -1,0 +1,181 @@
+"""How the daemon gets to its plant, and what it takes along: everything that outlives one stay and is built only once.
+
+A stay begins with a connection and a higher epoch, and goes on where the journal ends. It ends when the plant is lost;
+the plant's adapter, the stores behind the stream and the governor's time are kept for the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller import aftermath, rundir
+from controller.assembly import assessor, governor_settings
+from controller.clock import Clock, SystemClock, VirtualClock
+from controller.config import fingerprint
+from controller.console import RunConsole
+from controller.effector import Effector
+from controller.governed import Governed, facts
+from controller.loop import Loop
+from controller.meter import Meter
+from controller.plant_time import PlantTime
+from controller.plants.bounded import BoundedPlant
+from controller.plants.factory import make_plant
+from controller.plants.metered import MeteredPlant
+from controller.plants.plant import Plant, PlantInfo
+from controller.publisher import Publisher
+from controller.record import Recorded, RunRecord
+from controller.session import Session
+from controller.settings import Config
+from controller.sinks import Sinks, open_sinks, prepare
+from metrics.store.sqlite import SqliteStore
+from metrics.store_writer import StoreAccounts
+from metrics.telemetry import Telemetry
+from state.event import Event
+from state.governor import Governor
+from state.journal import Journal
+from state.phase import Phase
+from state.stimulus import Restarted, Started
+
+
+@dataclass(slots=True)
+class Stays:
+    """One plant, however often it has to be reached.
+
+    Attributes:
+        data_dir: of all runs.
+        store, journal, governor, record, meter, telemetry, console: the daemon's.
+        time: the governor's time.
+        dry_run: assess and report, act on nothing.
+        clock: the machine's.
+        plant: its adapter, once there is one.
+        sinks: where telemetry goes, once the plant's name is known.
+    """
+
+    data_dir: Path
+    store: SqliteStore
+    journal: Journal
+    governor: Governor
+    record: RunRecord
+    meter: Meter
+    telemetry: Telemetry
+    time: PlantTime
+    console: RunConsole
+    dry_run: bool
+    clock: SystemClock
+    plant: Plant | None = None
+    sinks: Sinks | None = None
+    _virtual: VirtualClock | None = None
+
+    def arrive(self, config: Config, *, again: bool) -> Governed:
+        """Reach the plant and take up governing; `again` after it was lost.
+
+        Raises:
+            PlantError: it cannot be reached, or not understood.
+            ConfigInvalidError: there can be no such plant.
+        """
+        plant = self.plant = self.plant or self._made(config)
+        prepare(config)
+        info = plant.connect(config.plant.connect_s)
+        epoch = max(plant.epoch_seen(config.plant.deadline_s), self.governor.state.epoch) + 1
+        self.time.rebase()
+        self.record.plant, self.record.system = info.name, info.system
+        governed = Governed(self._session(config, plant, info, epoch))
+        begun = facts(governed.session, fingerprint(config), reason="the plant is back" if again else "start")
+        if self.governor.state.phase is Phase.IDLE:
+            self._clear_up(plant, info, epoch)
+            governed.loop.tell(Started(epoch, info.capabilities, begun))
+        else:
+            governed.loop.tell(Restarted(epoch, info.capabilities, self.monotonic_s(), begun))
+        governed.undo_probes()
+        self.console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {self.governor.state.phase}")
+        return governed
+
+    def monotonic_s(self) -> float:
+        """Monotonic time as the plant's observations are stamped with it, s."""
+        return self.clock.monotonic_s() if self._virtual is None else self._virtual.monotonic_s()
+
+    def keep(self, events: tuple[Event, ...]) -> None:
+        """Make events durable and tell of them, with or without a plant at hand."""
+        entries = self.journal.append(events, epoch=self.governor.state.epoch, wall_time=self.clock.wall())
+        for entry in entries:
+            recorded = Recorded(entry.seq, entry.hash, entry.event)
+            if self.sinks is not None:
+                self._publisher(self.sinks).event(recorded)
+            else:
+                self.record.events.append(recorded)
+
+    def accounts(self) -> dict[str, StoreAccounts]:
+        """What became of the points, by store."""
+        return {} if self.sinks is None else self.sinks.accounts()
+
+    def close(self) -> None:
+        """Let go of the plant, which is left as it is, and of the stores.
+
+        Raises:
+            StoreFailedError: what was buffered could not be written.
+        """
+        try:
+            if self.sinks is not None:
+                self.sinks.close()
+        finally:
+            if self.plant is not None:
+                self.plant.close()
+            self.store.close()
+
+    def _made(self, config: Config) -> Plant:
+        virtual = VirtualClock()
+        plant = make_plant(config, virtual)
+        if config.plant.kind == "embedded":
+            self._virtual = virtual
+        else:
+            plant = BoundedPlant(plant, config.plant.deadline_s)
+        return MeteredPlant(plant, self.meter, self.clock)
+
+    def _session(self, config: Config, plant: Plant, info: PlantInfo, epoch: int) -> Session:
+        sinks = self.sinks = self.sinks or self._sinks(config, info)
+        clock: Clock = self.clock if self._virtual is None else self._virtual
+        name = self.record.run_id
+        loop = Loop(
+            plant=plant,
+            clock=clock,
+            assessor=assessor(config),
+            governor=self.governor,
+            journal=self.journal,
+            effector=Effector(plant, clock, run_id=name, epoch=epoch),
+            publisher=self._publisher(sinks),
+            record=self.record,
+            policy=governor_settings(config, dry_run=self.dry_run, daemon=True).isolation,
+            deadline_s=config.plant.deadline_s,
+            time=self.time,
+        )
+        run_id = f"{name}/{epoch}"
+        return Session(
+            config, plant, info, loop, self.record, sinks.store, sinks.writer, self.console, self.dry_run, run_id
+        )
+
+    def _publisher(self, sinks: Sinks) -> Publisher:
+        return Publisher(sinks, self.console, self.record, self.meter)
+
+    def _sinks(self, config: Config, info: PlantInfo) -> Sinks:
+        return open_sinks(
+            config,
+            self.store,
+            self.data_dir,
+            plant=info.name,
+            run=self.record.run_id,
+            real_time=True,
+            state=self.governor.state,
+            telemetry=self.telemetry,
+        )
+
+    def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int) -> None:
+        """Undo what runs in this data directory have left at this plant."""
+        for left in rundir.leftovers(self.data_dir):
+            if left.plant != info.name:
+                continue
+            after = aftermath.clear_up(left, plant, epoch=epoch, name=f"govern/after-{left.number}")
+            for text in after.told:
+                self.console.say(f"left by run {left.number}: {text}")
+            if after.settled:
+                rundir.settle(self.data_dir, left.number)
