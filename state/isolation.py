@@ -33,7 +33,6 @@ class Guard(StrEnum):
     VETO = "operator_veto"
     MAINTENANCE = "maintenance"
     FLAPPING = "flapping"
-    BY_HAND = "by_hand"
     BACKOFF = "backoff"
     NOT_CLEAN = "not_clean"
     STALE = "stale_evidence"
