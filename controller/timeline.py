@@ -88,6 +88,7 @@ class TrialStory:
         started_at_s, applied_at_s, ended_at_s: plant times; None for what has not happened.
         outcome: "open", "kept", "rolled_back" or "rollback_failed".
         rollback_reason: why it was rolled back, or None.
+        diagnosis: whose fault the KPIs were held to be, with the evidence; see `state.diagnosis`.
     """
 
     trial: int
@@ -103,6 +104,7 @@ class TrialStory:
     ended_at_s: float | None = None
     outcome: str = "open"
     rollback_reason: str | None = None
+    diagnosis: Mapping[str, Any] | None = None
 
     def changed(self) -> dict[str, tuple[float, float]]:
         """The parameters that differ, each from and to."""
@@ -214,6 +216,7 @@ class _Teller:
             reason=data["reason"],
             baseline=dict(data["baseline"]),
             started_at_s=at_s,
+            diagnosis=data.get("diagnosis"),
         )
 
     def trial_applied(self, data: Mapping[str, Any], at_s: float) -> None:

@@ -335,7 +335,11 @@ class Governor:
         draft.record(EventKind.REQUESTS_REFUSED, counts=dict(refused.counts))
 
     def _config_reloaded(self, draft: Draft, reloaded: told.ConfigReloaded) -> None:
+        """Go on by other settings: as after a restart, because `configure` left nothing of the counters."""
         draft.record(EventKind.CONFIG_RELOADED, sha256=reloaded.sha256, changed=list(reloaded.changed), by=reloaded.by)
+        self._doubted_ticks, self._quiet_since_s = 0, None
+        self._nodes.reconcile(draft, reloaded.received_s)
+        self._trials.reconcile(draft, reloaded.received_s)
 
     def _stopped(self, draft: Draft, stopped: told.Stopped) -> None:
         draft.record(EventKind.STOPPED, exit_code=stopped.exit_code, reason=stopped.reason)

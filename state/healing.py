@@ -19,6 +19,7 @@ from metrics.observation import PARAMETER_BOUNDS, Parameters
 
 TUNABLE_KPIS = frozenset({"coherence", "gas", "action_cost"})
 HOUR_S = 3600.0
+DIGITS = 6  # of a proposed coupling: people read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class HealingPolicy:
     """
 
     enabled: bool = True
-    step: float = 1.25
+    step: float = 1.5
     trigger_ticks: int = 10
     baseline_ticks: int = 10
     settle_ticks: int = 10
@@ -130,4 +131,4 @@ def _stepped(parameters: Parameters, step: float, local: int, system: int) -> Pa
 
 def _bounded(name: str, value: float) -> float:
     low, high = PARAMETER_BOUNDS[name]
-    return min(high, max(low, value))
+    return round(min(high, max(low, value)), DIGITS)

@@ -4,7 +4,8 @@ Either way it is a durable fact, with whose wish it was, why, and what was answe
 the same answer and has no further effect; with another content it is refused.
 
 A pause is acknowledged once nothing is under way any more: every call has its outcome, or is marked unknown, an open
-trial has been rolled back, and what a probe had begun is undone. From then on only time limits are renewed, until somebody resumes or it expires.
+trial has been rolled back, and what a probe had begun is undone. From then on only time limits are renewed, until
+somebody resumes or it expires.
 """
 
 from __future__ import annotations

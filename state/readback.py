@@ -106,6 +106,8 @@ class ReadBack:
         if min(draft.now_s - first_look_s, waited_s) >= self._verify_s:
             if active is None:
                 self._abandon(draft, intent, "the plant does not show the node any more")
+            elif intent.kind is IntentKind.ISOLATE and draft.now_s >= intent.until_s:
+                self._abandon(draft, intent, "its time limit had passed before anybody looked")
             else:
                 self._fail(draft, intent, f"not seen at the plant within {self._verify_s:g} s")
             return True

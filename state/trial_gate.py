@@ -121,7 +121,7 @@ class TrialGate:
             (self.wells_matter(state, assessment), "gravity_well", len(state.wells), 0.0),
             (bool(state.intents), Guard.IN_FLIGHT, len(state.intents), 0.0),
             (bool(assessment.plant_safe_mode), "plant_safe_mode", 1.0, 0.0),
-            (suspect_s < policy.suspect_s, "suspect_node", suspect_s, policy.suspect_s),
+            (suspect_s < policy.suspect_s and not need.modelled, "suspect_node", suspect_s, policy.suspect_s),
             (quiet_s < holdoff_s, "holdoff", quiet_s, holdoff_s),
             (now_s < state.exhausted_until_s, "exhausted", now_s, state.exhausted_until_s),
             (tokens < 1.0, Guard.RATE, tokens, 1.0),

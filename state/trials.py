@@ -92,7 +92,8 @@ class TrialGovernance:
         if refusal is not None:
             draft.refuse(refusal)
         elif parameters is not None:
-            diagnosis = diagnose(assessment, need.breached, need.heading, suspect=self._gate.suspect)
+            suspect = self._gate.suspect and not need.modelled
+            diagnosis = diagnose(assessment, need.breached, need.heading, suspect=suspect)
             change = next_change(self._policy, state, assessment, parameters, diagnosis)
             if change is not None:
                 self._idle_ticks = 0
@@ -277,7 +278,7 @@ class TrialGovernance:
             trial=trial.number,
             measured=measured.as_dict(),
             reason=reason,
-            healed=found is not None and found.effect is Effect.HEALED,
+            healed=measured.violation <= self._policy.min_effect and not interrupted,
             improved=found is not None and found.effect is Effect.IMPROVED,
             interrupted=interrupted,
             **({"comparison": found.as_dict()} if found else {}),

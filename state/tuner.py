@@ -43,10 +43,15 @@ def next_change(
 
 
 def explained(assessment: Assessment, parameters: Parameters) -> bool:
-    """Whether the identified environment by itself, without the model's bias, leads beyond a limit."""
-    if assessment.environment is None:
+    """Whether the identified environment by itself leads beyond a limit.
+
+    Without the model's bias, whose cause is not known, and without single nodes whose frequencies lie far from others.
+    """
+    environment = assessment.environment
+    if environment is None:
         return False
-    expected = predict(replace(assessment.environment, bias=Bias()), parameters)
+    spread = min(environment.frequency_spread, environment.typical_spread)
+    expected = predict(replace(environment, frequency_spread=spread, bias=Bias()), parameters)
     return bool(expected.coherence < COHERENCE_MIN or expected.gas < GAS_MIN or expected.action_cost > ACTION_COST_MAX)
 
 

@@ -560,7 +560,7 @@ def test_without_evidence_a_time_limit_runs_out():
 
 
 def test_a_renewal_is_only_believed_with_the_plants_word():
-    """A moved time limit cannot be seen, so a renewal without an answer has failed; it is tried again, without a hold."""
+    """A moved time limit cannot be seen: a renewal without an answer has failed, and is tried again without a hold."""
     stage = isolated(governing(policy=QUICK))
     until_s = stage.state.nodes["n0"].until_s
     stage.plant.replies = [Reply.UNKNOWN]

@@ -18,7 +18,7 @@ def test_first_trial_couples_more_strongly():
     """The first direction raises both couplings by the step, and leaves everything else alone."""
     proposed = change()
     assert proposed.direction == "both_up"
-    assert proposed.parameters == Parameters(lambda1=0.375, lambda2=0.4375)
+    assert proposed.parameters == Parameters(lambda1=0.45, lambda2=0.525)
     assert proposed.reason == "coherence outside limits; fixed step both_up"
 
 
@@ -33,7 +33,7 @@ def test_directions_follow_each_other_and_come_round():
 def test_what_helped_is_tried_again():
     """A kept direction gets another step."""
     assert change(last="global_up", kept=True).direction == "global_up"
-    assert change(last="global_up", kept=True).parameters == Parameters(lambda1=0.3, lambda2=0.4375)
+    assert change(last="global_up", kept=True).parameters == Parameters(lambda1=0.3, lambda2=0.525)
 
 
 def test_bounds_are_kept_and_skipped():

@@ -152,8 +152,8 @@ def test_an_unhealthy_end_proposes_the_next_step_without_guessing_its_effect(hea
     """No trial of this run went that way, so nothing is estimated; the command lets the next run try it."""
     (found,) = proposals(healthy_run, parameters=Parameters(), unhealthy=("coherence",))
     assert found["change"]["parameters"] == {
-        "lambda1": {"from": 0.3, "to": 0.375},
-        "lambda2": {"from": 0.35, "to": 0.4375},
+        "lambda1": {"from": 0.3, "to": 0.45},
+        "lambda2": {"from": 0.35, "to": 0.525},
     }
     assert found["expectation"] == dict(NOT_ESTIMATED)
     command = found["commands"][0]["command"]

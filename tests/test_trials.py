@@ -16,7 +16,7 @@ from state.stimulus import CorrectionsOpened, Ended, InvariantBroken, WindowClos
 
 Stage = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["Stage"]
 DEFAULT = Parameters()
-BOTH_UP = Parameters(lambda1=0.375, lambda2=0.4375)
+BOTH_UP = Parameters(lambda1=0.45, lambda2=0.525)
 QUICK = HealingPolicy(settle_ticks=2, measure_ticks=5, holdoff_s=0.0, trials_max=3)
 
 

@@ -21,7 +21,7 @@ from state.tuner import SupplyBalance, explained, next_change
 
 Stage = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["Stage"]
 POLICY = HealingPolicy()
-DETUNED = Environment(frequency_spread=0.15**2 + 0.0023)
+DETUNED = Environment(frequency_spread=0.15**2 + 0.0023, typical_spread=0.15**2 + 0.0023)
 GENESIS = 50 * 500_000
 
 

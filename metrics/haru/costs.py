@@ -11,12 +11,14 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metrics.haru.plant_model import EFFORT_LAMBDA1, EFFORT_LAMBDA2, RETRY_COST
 from metrics.observation import Observation
 from metrics.smoothing import Ewma
 
 SMOOTHING_TICKS = 15.0
+COUNT_MAX = 1e12  # transactions of a node in a tick; more is no count
 COUNTED = ("arrivals", "commits", "retries", "shed", "invalid")
 
 
@@ -70,7 +72,7 @@ class Costs:
         self._nodes.update(nodes, gap_ticks)
         self._effort.update(nodes * effort, gap_ticks)
         flow = {
-            name: average.update(float(np.nansum(getattr(signals, name), where=signals.active)), gap_ticks)
+            name: average.update(_counted(getattr(signals, name), signals.active), gap_ticks)
             for name, average in self._flows.items()
         }
         commits = max(flow["commits"], 1e-9)
@@ -87,3 +89,8 @@ class Costs:
                 shed=flow["shed"] / commits,
                 invalid=self.invalid,
             )
+
+
+def _counted(counts: NDArray[np.float64], active: NDArray[np.bool_]) -> float:
+    """Sum over the active nodes of what is a count."""
+    return float(counts[active & (np.abs(counts) <= COUNT_MAX)].sum())

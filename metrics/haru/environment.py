@@ -96,6 +96,7 @@ class EnvironmentIdentifier:
             phase_noise=noise,
             sensing_noise=sensing,
             frequency_spread=surplus.nodes.spread(of_node),
+            typical_spread=surplus.nodes.typical_spread(of_node),
             cluster_noise=max(surplus.clusters.noise - of_node / per_cluster, 0.0),
             cluster_spread=surplus.clusters.spread(surplus.clusters.noise),
             system_noise=max(surplus.system_noise - surplus.clusters.noise / surplus.groups, 0.0),

@@ -58,6 +58,7 @@ class Environment:
         phase_noise: σ², rad²/s, of a node's own phase.
         sensing_noise: σm², the part that grows with K1² + K2².
         frequency_spread: variance of the nodes' frequencies within clusters, (rad/s)².
+        typical_spread: the same by the median, so that single bad nodes do not count.
         cluster_noise: variance of what moves a cluster's mean from tick to tick, beyond its nodes' noise, rad²/s.
         cluster_spread: variance of the clusters' mean frequencies, (rad/s)².
         system_noise: likewise for the system's mean, rad²/s.
@@ -73,6 +74,7 @@ class Environment:
     phase_noise: float = 0.18**2
     sensing_noise: float = 0.20**2
     frequency_spread: float = 0.0023
+    typical_spread: float = 0.0023
     cluster_noise: float = 0.03**2
     cluster_spread: float = 0.0002 + 0.0023 * 7 / 50
     system_noise: float = 0.01**2

@@ -22,6 +22,8 @@ from metrics.observation import NodeSignals, Topology
 TAU_MIN_TICKS, TAU_MAX_TICKS = 8.0, 30.0
 NOISE_TICKS = 20.0  # smoothing of the noise of clusters and system
 SPREAD_SHARPNESS = 67.0  # time constant of m frequencies is this over √m: few are averaged longer
+MAD_OF_NORMAL = 1.4826  # standard deviation of a normal over its median magnitude
+PHASE_MAX = 1e6  # rad; beyond it a phase has lost its meaning to rounding, or is none
 DRIFT_ERROR = 0.005  # rad/s, standard error that W0 is averaged down to, where TAU_MAX_TICKS allows
 
 
@@ -46,7 +48,8 @@ class PhaseReading:
     @classmethod
     def of(cls, topology: Topology, signals: NodeSignals) -> PhaseReading:
         """What the signals say; O(N)."""
-        known = signals.active & np.isfinite(signals.phase) & np.isfinite(signals.participation)
+        a = signals.participation
+        known = signals.active & (np.abs(signals.phase) <= PHASE_MAX) & (a >= 0.0) & (a <= 1.0)
         phase = np.where(known, signals.phase, 0.0)
         weight = np.where(known, signals.participation, 0.0)
         size = len(topology.clusters)
@@ -171,6 +174,14 @@ class Level:
         variance = 0.5 * square / compared
         self.noise += (variance - self.noise) / min(self._ticks - 1, NOISE_TICKS)
         return variance
+
+    def typical_spread(self, noise: float) -> float:
+        """The same by the median of the frequencies' magnitudes, which a few outliers do not move."""
+        known = self._mean[self._known]
+        if not known.size:
+            return 0.0
+        square = (MAD_OF_NORMAL * float(np.median(np.abs(known)))) ** 2 * known.size / self._freedom
+        return max(square - self._weight * noise, 0.0)
 
     def spread(self, noise: float) -> float:
         """Variance of the frequencies, (rad/s)², where `noise` is what their estimates still contain of each tick."""
