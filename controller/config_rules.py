@@ -94,9 +94,9 @@ def _tls(config: Config) -> str | None:
 
 
 def _origins(config: Config) -> str | None:
-    wrong = [origin for origin in config.api.cors_origins if not _is_origin(origin)]
+    wrong = [number for number, origin in enumerate(config.api.cors_origins, 1) if not _is_origin(origin)]
     if wrong:
-        return f"{wrong[0][:60]!r} is no origin: write it like https://grafana.example:3000, without a path"
+        return f"entry {wrong[0]} is no origin: write it like https://grafana.example:3000, without user and path"
     return None
 
 

@@ -28,7 +28,6 @@ from controller.explanations import Explanations
 from controller.governed import Governed
 from controller.meter import Meter
 from controller.plant_time import PlantTime
-from controller.plants.plant import Plant
 from controller.port import COMMAND_WAIT_S, BusyError, Commanded, Json
 from controller.proposals import digest, write
 from controller.record import RunRecord
@@ -148,6 +147,7 @@ class Daemon:
             dry_run,
             self._clock,
         )
+        self._stays.set_out(config)
         self._governed: Governed | None = None
         self._tries, self._next_try_s, self._lost = 0, 0.0, False
         self._last_seen_s = self._clock.monotonic_s()
@@ -171,9 +171,9 @@ class Daemon:
         return self._record.catalogue
 
     @property
-    def governs_embedded(self) -> Plant | None:
-        """The embedded plant, whose own routes are served beside ours; None for any other."""
-        return self._stays.plant if self._config.plant.kind == "embedded" else None
+    def embedded_host(self) -> object | None:
+        """The cluster behind an embedded plant, whose own routes can be served beside ours; None for any other."""
+        return self._stays.host
 
     def history(self) -> Store:
         """A store to read history from."""

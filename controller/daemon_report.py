@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from controller.config import Config
 from controller.proposals import propose
 from controller.record import KpiHistory, RunRecord
+from controller.settings import Config
 from metrics.observation import Parameters
 from state.governor import Governor
 from state.outcome import Facts, decide

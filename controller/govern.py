@@ -132,7 +132,9 @@ def _jobs(job: GovernJob, daemon: Daemon) -> list[Job]:
 def _serve(job: GovernJob, daemon: Daemon) -> ApiServer:
     from controller.api.server import ApiServer  # noqa: PLC0415 - Flask and spectree, only where they serve
 
-    return ApiServer(daemon, job.config.api, job.data_dir)
+    server = ApiServer(daemon, job.config.api, job.data_dir, daemon.embedded_host)
+    server.start()
+    return server
 
 
 @contextmanager

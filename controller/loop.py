@@ -7,6 +7,7 @@ decision to do it is durable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -115,7 +116,9 @@ class Loop:
             if observation.tick <= self._last_tick:
                 continue  # stale evidence decides nothing
             self._last_tick = observation.tick
-            yield self._take(observation, observations[-1].plant_time_s - observation.plant_time_s)
+            lag_s = observations[-1].plant_time_s - observation.plant_time_s
+            # Where the plant's clock was set back meanwhile nobody knows how old a tick from before is.
+            yield self._take(observation, lag_s if lag_s >= 0.0 else math.inf)
 
     def tell(self, stimulus: Stimulus) -> Decision:
         """Let the governor decide on something, make the decision durable, and carry it out."""

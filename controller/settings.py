@@ -339,7 +339,7 @@ class HealingSettings(Section):
         description="Whether Phase IV applies its corrections itself. Not set: yes on `embedded`, no elsewhere.",
     )
     step: float = Field(
-        default=1.25,
+        default=1.5,
         gt=1,
         le=4,
         description="Factor of a fixed step, taken where a plant shows no phases and so no model can be made of it.",
@@ -463,7 +463,7 @@ class JournalSettings(Section):
     snapshots_kept: int = Field(
         default=10,
         ge=1,
-        description="Events before the so many latest snapshots are forgotten; there is a snapshot every 10,000 events.",
+        description="Events before so many latest snapshots are forgotten; there is a snapshot every 10,000 events.",
         json_schema_extra={"unit": "snapshots"},
     )
 
@@ -572,7 +572,13 @@ class ApiSettings(Section):
         min_length=1,
         description="Address to bind. Anything but loopback wants TLS and tokens, and is warned of without.",
     )
-    port: int = Field(default=8470, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+    port: int = Field(
+        default=8470,
+        ge=0,
+        le=65_535,
+        description="Where it listens; 0 takes any free one.",
+        json_schema_extra={"unit": "TCP port"},
+    )
     tls_cert_file: Path | None = Field(
         default=None, strict=False, description="Certificate chain (PEM) for https, together with its key."
     )

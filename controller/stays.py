@@ -49,6 +49,7 @@ class Stays:
         dry_run: assess and report, act on nothing.
         clock: the machine's.
         plant: its adapter, once there is one.
+        host: the cluster behind an embedded plant.
         sinks: where telemetry goes, once the plant's name is known.
     """
 
@@ -64,17 +65,37 @@ class Stays:
     dry_run: bool
     clock: SystemClock
     plant: Plant | None = None
+    host: object | None = None
     sinks: Sinks | None = None
     _virtual: VirtualClock | None = None
+
+    def set_out(self, config: Config) -> None:
+        """Make the plant's adapter.
+
+        Raises:
+            ConfigInvalidError: there can be no such plant.
+        """
+        virtual = VirtualClock()
+        plant = make_plant(config, virtual)
+        if config.plant.kind == "embedded":
+            from controller.plants.embedded import EmbeddedPlant  # noqa: PLC0415 - made already, so imported already
+
+            self._virtual = virtual
+            self.host = plant.host if isinstance(plant, EmbeddedPlant) else None
+        else:
+            plant = BoundedPlant(plant, config.plant.deadline_s)
+        self.plant = MeteredPlant(plant, self.meter, self.clock)
 
     def arrive(self, config: Config, *, again: bool) -> Governed:
         """Reach the plant and take up governing; `again` after it was lost.
 
         Raises:
             PlantError: it cannot be reached, or not understood.
-            ConfigInvalidError: there can be no such plant.
+            ConfigInvalidError: a file that the sinks need cannot be used.
         """
-        plant = self.plant = self.plant or self._made(config)
+        plant = self.plant
+        if plant is None:
+            raise RuntimeError("set out first")
         prepare(config)
         info = plant.connect(config.plant.connect_s)
         epoch = max(plant.epoch_seen(config.plant.deadline_s), self.governor.state.epoch) + 1
@@ -122,15 +143,6 @@ class Stays:
             if self.plant is not None:
                 self.plant.close()
             self.store.close()
-
-    def _made(self, config: Config) -> Plant:
-        virtual = VirtualClock()
-        plant = make_plant(config, virtual)
-        if config.plant.kind == "embedded":
-            self._virtual = virtual
-        else:
-            plant = BoundedPlant(plant, config.plant.deadline_s)
-        return MeteredPlant(plant, self.meter, self.clock)
 
     def _session(self, config: Config, plant: Plant, info: PlantInfo, epoch: int) -> Session:
         sinks = self.sinks = self.sinks or self._sinks(config, info)

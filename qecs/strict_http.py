@@ -67,7 +67,7 @@ class _StrictParser(HTTPRequestParser):  # type: ignore[misc] # waitress ships n
             self.refusal = "the Host header is missing"
 
 
-class _StrictChannel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
+class StrictChannel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     """A connection that reads with the strict parser."""
 
     parser_class = _StrictParser
@@ -80,24 +80,44 @@ class StrictServer(TcpWSGIServer):  # type: ignore[misc] # waitress ships no typ
         application: what answers.
         address: IP address or host name to bind.
         port: TCP port, 0 for any free one.
+        threads: how many requests are answered at once.
+        body_bytes_max: longest body of a request, bytes.
+        adjustments: further settings of waitress.
 
     Raises:
         OSError: the address cannot be bound.
     """
 
-    channel_class = _StrictChannel
+    channel_class = StrictChannel
 
-    def __init__(self, application: WSGIApplication, *, address: str, port: int) -> None:
+    def __init__(
+        self,
+        application: WSGIApplication,
+        *,
+        address: str,
+        port: int,
+        threads: int = _THREADS,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        **adjustments: object,
+    ) -> None:
         self._stop_wanted = Event()
-        adjustments = Adjustments(
+        settings = Adjustments(
             host=address,
             port=port,
-            threads=_THREADS,
-            max_request_body_size=BODY_BYTES_MAX + 1,  # waitress refuses this size as well
+            threads=threads,
+            max_request_body_size=body_bytes_max + 1,  # waitress refuses this size as well
             asyncore_use_poll=True,
             ident=None,
+            **adjustments,
         )
-        super().__init__(application, adj=adjustments)
+        try:
+            super().__init__(application, adj=settings)
+        except OSError:
+            # waitress leaves behind what it had made before the address turned out to be taken.
+            self.task_dispatcher.shutdown()
+            self.trigger.close()
+            self.socket.close()
+            raise
 
     @property
     def port(self) -> int:

@@ -350,6 +350,12 @@ def serve_qecs(start_iace, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def fake_daemon():
+    """The names in fake_port.py: `FakePort`, a daemon for the HTTP API to speak to, `frame` and more."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fake_port.py"))))
+
+
+@pytest.fixture(scope="session")
 def real_servers():
     """The names in real_servers.py, such as `InfluxServer` and `VictoriaMetrics`."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("real_servers.py"))))

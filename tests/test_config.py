@@ -244,3 +244,31 @@ def test_every_setting_is_explained():
             assert item.description.endswith("."), f"{section}.{key}"
             if item.annotation in (int, float) and key != "seed":
                 assert item.json_schema_extra["unit"], f"{section}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"tls_cert_file": "cert.pem"},
+            "api.tls_cert_file: api.tls_cert_file and api.tls_key_file are needed together",
+        ),
+        ({"cors_origins": ["https://a.example/path"]}, "api.cors_origins: entry 1 is no origin"),
+        ({"cors_origins": ["*"]}, "api.cors_origins: entry 1 is no origin"),
+        ({"cors_origins": ["https://me:pw@a.example"]}, "api.cors_origins: entry 1 is no origin"),
+        ({"port": 70_000}, "api.port: should be less than or equal to 65535, not 70000"),
+        ({"streams_max": 0}, "api.streams_max: should be greater than or equal to 1, not 0"),
+    ],
+)
+def test_settings_of_the_api_that_make_no_sense_are_refused(settings, expected):
+    """Half a certificate, what is no origin, and numbers out of range are told."""
+    (told,) = problems(overrides={"api": settings})
+    assert told.startswith(expected)
+
+
+def test_the_api_influences_no_decision_and_its_clients_variables_are_no_settings():
+    """Where the API listens leaves the fingerprint alone; IACE_API and IACE_TOKEN are not complained about."""
+    plain = load(None, {}, {})
+    other = load(None, {"api": {"port": 1}}, {"IACE_API": "http://h", "IACE_TOKEN": "x", "IACE_API__HOST": "::1"})
+    assert (other.api.port, other.api.host) == (1, "::1")
+    assert fingerprint(other) == fingerprint(plain)

@@ -137,7 +137,7 @@ def test_the_same_story_gives_the_same_bytes(steps):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(tick, min_size=3, max_size=10))
 def test_every_intent_resolves_once_faults_stop(steps):
-    """When plant and evidence are well again, nothing stays in flight but renewals in a hold, and no trial stays open."""
+    """When plant and evidence are well again, nothing but renewals is in flight, and no trial stays open."""
     stage = hasty().reach(Phase.GOVERNING)
     play(stage, [step | {"answering": True, "restart": False} for step in steps])
     play(stage, [QUIET | {"repeat": 30}])

@@ -14,16 +14,23 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for p
 # A library shapes what touches it: each stays in its few modules.
 HOMES = {
     "apscheduler": ("controller/scheduler.py",),
-    "flask": ("qecs/server.py",),
+    "flask": ("qecs/server.py", "controller/api/"),
     "influxdb_client": ("metrics/store/influx_client.py",),
     "grafana_foundation_sdk": ("controller/dashboards/",),
     "matplotlib": ("controller/plots.py", "controller/history.py", "controller/dashboards/"),
-    "qecs": ("qecs/", "controller/cli_qecs.py", "controller/plants/embedded.py"),
-    "rich": ("controller/console.py", "controller/display.py"),
+    "qecs": ("qecs/", "controller/cli_qecs.py", "controller/plants/embedded.py", "controller/api/server.py"),
+    "rich": (
+        "controller/console.py",
+        "controller/display.py",
+        "controller/control_display.py",
+        "controller/watch.py",
+        "controller/cli_control.py",
+    ),
+    "spectree": ("controller/api/routing.py",),
     "sqlite3": ("metrics/store/", "state/journal.py"),
     "transitions": ("state/machine.py",),
     "urllib3": ("metrics/store/influx_client.py",),
-    "waitress": ("qecs/strict_http.py",),
+    "waitress": ("qecs/strict_http.py", "controller/api/server.py"),
 }
 IMPURE = {"time", "datetime", "random", "threading", "socket", "subprocess", "os", "fcntl"}
 # What may touch the outside world in the two packages that measure and decide.

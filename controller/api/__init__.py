@@ -1,0 +1,1 @@
+"""The daemon's HTTP API; `app.py` puts it together, `server.py` serves it."""
