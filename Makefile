@@ -12,7 +12,7 @@ STEP := @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint wheel check bench look clean
+.PHONY: help run test lint wheel check bench explore look clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1	/p' $(firstword $(MAKEFILE_LIST))
@@ -35,7 +35,7 @@ wheel: $(VENV)/installed-test  ## build the wheel, and run it in a bare environm
 	@$(BIN)/python .ci/wheel.py
 
 check: lint wheel  ## everything that CI runs
-	$(STEP) 'tests (budget: 12 minutes)'
+	$(STEP) 'tests (budget: 25 minutes)'
 	@$(MAKE) --no-print-directory test
 
 bench: $(VENV)/installed  ## what it costs, as ratios
@@ -44,6 +44,9 @@ bench: $(VENV)/installed  ## what it costs, as ratios
 
 look: $(VENV)/installed-test  ## draw the Grafana dashboards with real data into look/, or into ARGS
 	@$(BIN)/python tests/dashboard_stage.py $(or $(ARGS),look)
+
+explore: $(VENV)/installed-test  ## every state of the governor in small worlds, larger ones than the tests have time for
+	@$(BIN)/python tests/exploration/explore.py --seconds 1800
 
 clean:  ## remove the environment, caches and builds; journals (.iace) and reports stay
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

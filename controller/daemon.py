@@ -65,6 +65,7 @@ CONNECT_BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 TRIM_TICKS = 3600  # what reports look back on
 SNAPSHOT_EVENTS = 10_000
 METRICS_EVERY_S = 0.25
+ANCHOR_SLACK_S = 2.0
 OPEN_EVENTS_MAX = 200
 
 _log = logging.getLogger(f"iace.{__name__}")
@@ -367,8 +368,15 @@ class Daemon:
         for seen in governed.loop.tick():
             self._last_seen_s = self._clock.monotonic_s()
             governed.advance(seen)
+        self._anchor()
         if self._clock.monotonic_s() - self._last_seen_s > self._config.plant.unavailable_s:
             raise PlantUnavailableError(f"the plant made no new tick for {self._config.plant.unavailable_s:g} s")
+
+    def _anchor(self) -> None:
+        """Plant seconds need not be as long as ours: keep the present where the wall clock has it, give or take."""
+        base_s = time.time() - self._time.now_s
+        if abs(base_s - self._base_time_s) > ANCHOR_SLACK_S:
+            self._base_time_s = base_s
 
     def _connect(self) -> Governed | None:
         """Reach the plant, if it is time to try."""
@@ -376,7 +384,7 @@ class Daemon:
             return None
         self._governed = self._stays.arrive(self._config, again=self._lost)
         self._tries, self._lost, self._last_seen_s = 0, False, self._clock.monotonic_s()
-        self._base_time_s = time.time() - self._time.now_s
+        self._anchor()
         return self._governed
 
     def _silent(self, silence: PlantError) -> None:

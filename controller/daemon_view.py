@@ -20,6 +20,7 @@ from controller.record import Recorded
 from controller.wording import sentence
 from metrics.assessment import Assessment
 from metrics.observation import Parameters
+from state.durable import POLICY
 from state.event import Event
 from state.isolation import IsolationPolicy
 from state.journal import Entry
@@ -159,7 +160,8 @@ def _why(
     limit, known = seen.policy.gravity_critical, record or {"status": ""}
     status = known["status"]
     if status == "isolated":
-        return f"isolated by {known['by']}, offence {known['offences']}"
+        offence = f", offence {known['offences']}" if known["by"] == POLICY else ""
+        return f"isolated by {known['by']}{offence}"
     if status in ("isolating", "probation"):
         return f"{status} since {known['since_s']:.0f} s"
     answers = (
