@@ -20,6 +20,7 @@ from state.command import ExemptionKind
 from state.event import Event, EventKind
 from state.machine import TRIGGERS, Facts, PhaseMachine
 from state.phase import Phase
+from state.proposal_record import ProposalRecord, ProposalStatus, remember
 
 SELF_ENDING: frozenset[EventKind | None] = frozenset({None, EventKind.STORM_DETECTED, EventKind.SENSORS_DOUBTED})
 RETRIED: frozenset[EventKind | None] = frozenset({EventKind.PHASE_FAILED, EventKind.PHASE_UNDECIDED})
@@ -131,6 +132,7 @@ class Trial:
         rollback_key: set once a rollback is intended.
         rollback_s: plant time of that.
         fault: why it is rolled back; see `RollbackFault`.
+        proposal: the approved proposal that it carries out, or None.
     """
 
     number: int
@@ -145,6 +147,7 @@ class Trial:
     rollback_key: str | None = None
     rollback_s: float = 0.0
     fault: RollbackFault | None = None
+    proposal: str | None = None
 
 
 @dataclass(slots=True)
@@ -178,7 +181,7 @@ class DurableState:
         pause: an operator's pause, asked for or acknowledged.
         exemptions: nodes that are left alone, by name.
         commands: the latest commands by idempotency key: what was asked for and what was answered.
-        proposals: status of the improvement proposals, by id.
+        proposals: the improvement proposals by id, the oldest first.
     """
 
     machine: PhaseMachine
@@ -210,7 +213,7 @@ class DurableState:
     pause: PauseRecord | None = None
     exemptions: dict[str, Exemption] = field(default_factory=dict)
     commands: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    proposals: dict[str, str] = field(default_factory=dict)
+    proposals: dict[str, ProposalRecord] = field(default_factory=dict)
 
     @property
     def phase(self) -> Phase:
@@ -275,7 +278,7 @@ class DurableState:
             "pause": asdict(self.pause) if self.pause else None,
             "exemptions": {node: asdict(exemption) for node, exemption in self.exemptions.items()},
             "commands": [{"key": key, **asked} for key, asked in self.commands.items()],
-            "proposals": dict(self.proposals),
+            "proposals": [asdict(record) for record in self.proposals.values()],
         }
 
     def out_of_service(self) -> set[str]:
@@ -442,7 +445,11 @@ def _trial_started(state: DurableState, event: Event) -> None:
         direction=str(data["direction"]),
         baseline=dict(data["baseline"]),
         started_s=event.at_s,
+        proposal=data.get("proposal"),
     )
+    if state.trial.proposal is not None:
+        record = state.proposals[state.trial.proposal]
+        record.status, record.trial = ProposalStatus.APPLIED, state.trial.number
     state.trials += 1
     state.actions += 1
     state.trial_tokens, state.trial_tokens_at_s = _number(event, "tokens"), event.at_s
@@ -470,6 +477,7 @@ def _trial_kept(state: DurableState, event: Event) -> None:
         state.failed_trials += 1
     if trial.direction == GRAY_BOX:
         state.trust = trust_after(state.trust, kept=True)
+    _carried_out(state, trial, ProposalStatus.VERIFIED)
 
 
 def _trial_rolled_back(state: DurableState, _event: Event) -> None:
@@ -478,6 +486,12 @@ def _trial_rolled_back(state: DurableState, _event: Event) -> None:
         state.failed_trials += 1
     if trial.fault == RollbackFault.VALUES and trial.direction == GRAY_BOX:
         state.trust = trust_after(state.trust, kept=False)
+    _carried_out(state, trial, ProposalStatus.ROLLED_BACK)
+
+
+def _carried_out(state: DurableState, trial: Trial, status: ProposalStatus) -> None:
+    if trial.proposal is not None:
+        state.proposals[trial.proposal].status = status
 
 
 def _close_trial(state: DurableState, *, kept: bool) -> Trial:
@@ -570,13 +584,19 @@ def _exemption_ended(state: DurableState, event: Event) -> None:
 
 
 def _proposal_written(state: DurableState, event: Event) -> None:
-    state.proposals[_text(event, "id")] = "proposed"
+    data: Mapping[str, Any] = event.data
+    record = ProposalRecord(_text(event, "id"), ProposalStatus.PROPOSED, event.at_s)
+    for name in ("expires_s", "parameters", "settings"):
+        setattr(record, name, data.get(name))
+    if record.parameters is not None:
+        record.previous, record.direction = data["from"], _text(event, "direction")
+    remember(state.proposals, record)
 
 
 def _proposal_decided(state: DurableState, event: Event) -> None:
-    if _text(event, "id") not in state.proposals:
-        raise KeyError(_text(event, "id"))
-    state.proposals[_text(event, "id")] = _text(event, "status")
+    record = state.proposals[_text(event, "id")]
+    record.status, record.by = ProposalStatus(_text(event, "status")), _text(event, "by")
+    record.reason = str(event.data.get("reason", ""))
 
 
 def _probe_intended(state: DurableState, event: Event) -> None:

@@ -25,6 +25,8 @@ from state.machine import PhaseMachine
 from state.nodes import Licence, NodeGovernance
 from state.operator_desk import OperatorDesk
 from state.phase import Phase
+from state.proposal_record import ProposalStatus
+from state.proposals import ProposalGovernance
 from state.trials import TrialGovernance
 from state.verdict import PhaseVerdict
 
@@ -89,6 +91,7 @@ class Governor:
             told.CorrectionsOpened: self._corrections_opened,
             told.CorrectionsClosed: self._corrections_closed,
             told.ProposalWritten: self._proposal_written,
+            told.SettingsBrought: self._settings_brought,
             told.InvariantBroken: self._invariant_broken,
             told.Ended: self._ended,
         }
@@ -98,7 +101,8 @@ class Governor:
         self._settings = settings
         self._nodes = NodeGovernance(settings.isolation)
         self._trials = TrialGovernance(settings.healing, settings.isolation.gravity_critical)
-        self._desk = OperatorDesk(self._nodes, self._trials)
+        self._proposals = ProposalGovernance(settings.healing, self._trials)
+        self._desk = OperatorDesk(self._nodes, self._trials, self._proposals)
 
     def step(self, stimulus: told.Stimulus, now_s: float) -> Decision:
         """Decide what follows from `stimulus` at plant time `now_s`."""
@@ -132,6 +136,7 @@ class Governor:
         self._assessment, self._lag_s = assessment, assessed.lag_s
         self._nodes.count(assessment, self._under_maintenance(draft.now_s))
         self._trials.count(assessment)
+        self._proposals.see(assessment, parameters)
         self._doubt(assessment, draft.now_s)
         self._nodes.settle(draft, assessment)
         self._trials.advance(draft, assessment, parameters)
@@ -139,9 +144,12 @@ class Governor:
         self._hold_if_suspect(draft, assessment)
         self._leave_safe_mode(draft)
         self._desk.advance(draft)
+        self._proposals.advance(draft)
         self._nodes.govern(draft, assessment, self._licence(assessment))
         if self.state.phase is Phase.HEALING:
             self._trials.yield_to_wells(draft, assessment)
+        if self.state.phase is Phase.GOVERNING:
+            self._proposals.start(draft, assessment, parameters, self._forbids_trials(assessment))
         if self.state.phase is Phase.GOVERNING or (self.state.phase is Phase.PHASE_IV and self._corrections):
             self._trials.start(draft, assessment, parameters, self._forbids_trials(assessment))
 
@@ -303,7 +311,26 @@ class Governor:
         self._trials.roll_back(draft, "Phase IV is over")
 
     def _proposal_written(self, draft: Draft, written: told.ProposalWritten) -> None:
-        draft.record(EventKind.PROPOSAL_WRITTEN, id=written.proposal, sha256=written.sha256)
+        change = {} if written.parameters is None else {"from": written.previous, "direction": written.direction}
+        draft.record(
+            EventKind.PROPOSAL_WRITTEN,
+            id=written.proposal,
+            sha256=written.sha256,
+            expires_s=written.expires_s,
+            parameters=written.parameters,
+            settings=written.settings,
+            **change,
+        )
+
+    def _settings_brought(self, draft: Draft, brought: told.SettingsBrought) -> None:
+        if draft.state.proposals[brought.proposal].status is ProposalStatus.APPROVED:
+            draft.record(
+                EventKind.PROPOSAL_DECIDED,
+                id=brought.proposal,
+                status=ProposalStatus.APPLIED.value,
+                by=brought.by,
+                reason="its settings are in force",
+            )
 
     def _invariant_broken(self, draft: Draft, broken: told.InvariantBroken) -> None:
         draft.record(EventKind.INVARIANT_BREACHED, invariant=broken.invariant, detail=broken.detail)

@@ -20,6 +20,8 @@ from state.event import EventKind
 from state.isolation import Guard
 from state.nodes import Licence, NodeGovernance
 from state.phase import Phase
+from state.proposal_record import ProposalStatus
+from state.proposals import EXPIRY, ProposalGovernance
 from state.stimulus import Commanded
 from state.table import PAUSABLE
 from state.trials import TrialGovernance
@@ -27,15 +29,15 @@ from state.trials import TrialGovernance
 PAUSE_MAX_S = 7 * 24 * 3600.0  # longer than that nobody remembers why
 ISOLATION_MAX_S = 7 * 24 * 3600.0
 EXEMPTION_MAX_S = 366 * 24 * 3600.0  # whatever has to be left alone for longer belongs into the configuration
-EXPIRY = "expiry"
 
 
 class OperatorDesk:
     """Takes commands in. Everything durable goes through the draft."""
 
-    def __init__(self, nodes: NodeGovernance, trials: TrialGovernance) -> None:
+    def __init__(self, nodes: NodeGovernance, trials: TrialGovernance, proposals: ProposalGovernance) -> None:
         self._nodes = nodes
         self._trials = trials
+        self._proposals = proposals
         self._desks: dict[type, Callable[[Draft, Any, Commanded, Licence], Answer]] = {
             asked.Pause: self._pause,
             asked.Resume: self._resume,
@@ -188,13 +190,28 @@ class OperatorDesk:
     def _decide_proposal(
         self, draft: Draft, wanted: asked.DecideProposal, commanded: Commanded, _licence: Licence
     ) -> Answer:
-        status = draft.state.proposals.get(wanted.proposal)
-        if status != "proposed":
-            known = f"it is {status}" if status else "there is none of that id"
-            return _no(f"proposal {wanted.proposal} cannot be decided: {known}")
-        decided = "approved" if wanted.approve else "rejected"
-        draft.record(EventKind.PROPOSAL_DECIDED, id=wanted.proposal, status=decided, by=commanded.by)
-        return _yes(f"proposal {wanted.proposal} is {decided}")
+        named, record = f"proposal {wanted.proposal}", draft.state.proposals.get(wanted.proposal)
+        if record is None or record.status is not ProposalStatus.PROPOSED or record.overdue(draft.now_s):
+            known = "there is none of that id" if record is None else f"it is {record.status}"
+            return _no(f"{named} cannot be decided: {'its time is over' if record and record.open else known}")
+        objection = self._proposals.objection(record) if wanted.approve else None
+        if objection is not None:
+            return _no(f"{named} cannot be approved: {objection}")
+        decided = ProposalStatus.APPROVED if wanted.approve else ProposalStatus.REJECTED
+        draft.record(
+            EventKind.PROPOSAL_DECIDED,
+            id=record.id,
+            status=decided.value,
+            by=commanded.by,
+            reason=commanded.reason,
+        )
+        if not wanted.approve:
+            return _yes(f"{named} is rejected")
+        if record.parameters is not None:
+            return _yes(f"{named} is approved; its trial begins as soon as nothing speaks against it")
+        if record.settings is not None:
+            return _yes(f"{named} is approved; it is applied by the reload that brings its settings")
+        return _yes(f"{named} is approved; carrying it out is up to people")
 
 
 def _yes(text: str) -> Answer:

@@ -25,6 +25,7 @@ from state.durable import (
 from state.event import EventKind
 from state.machine import PhaseMachine
 from state.phase import Phase
+from state.proposal_record import ProposalRecord, ProposalStatus
 
 
 def restored(plain: Mapping[str, Any], *, daemon: bool) -> DurableState:
@@ -46,6 +47,7 @@ def restored(plain: Mapping[str, Any], *, daemon: bool) -> DurableState:
         values["pause"] = PauseRecord(**values["pause"]) if values["pause"] else None
         values["exemptions"] = {node: _exemption(raw) for node, raw in values["exemptions"].items()}
         values["commands"] = {raw["key"]: {k: v for k, v in raw.items() if k != "key"} for raw in values["commands"]}
+        values["proposals"] = {raw["id"]: _proposal(raw) for raw in values["proposals"]}
         return DurableState(machine, **values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadDataError(f"a snapshot in the journal cannot be read: {error!r}") from error
@@ -63,6 +65,10 @@ def _intent(raw: Mapping[str, Any]) -> Intent:
 def _trial(raw: Mapping[str, Any]) -> Trial:
     fault = None if raw["fault"] is None else RollbackFault(raw["fault"])
     return Trial(**{**raw, "fault": fault})
+
+
+def _proposal(raw: Mapping[str, Any]) -> ProposalRecord:
+    return ProposalRecord(**{**raw, "status": ProposalStatus(raw["status"])})
 
 
 def _exemption(raw: Mapping[str, Any]) -> Exemption:

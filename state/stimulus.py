@@ -167,10 +167,32 @@ class CorrectionsClosed:
 
 @dataclass(frozen=True, slots=True)
 class ProposalWritten:
-    """An improvement proposal is on disk."""
+    """An improvement proposal is on disk; what it would change goes into the journal, so that approval is of that.
+
+    Attributes:
+        proposal, sha256: its id, and the hash of its document.
+        expires_s: plant time from which it is not decided on any more; None for never.
+        parameters: the values that its trial would set; None where it is not carried out by a trial.
+        previous: the parameters that it is a change of.
+        direction: the rule that found them, see `state.durable.Trial`.
+        settings: path to the value that it asks for; None where it is not carried out by a reload.
+    """
 
     proposal: str
     sha256: str
+    expires_s: float | None = None
+    parameters: Mapping[str, float] | None = None
+    previous: Mapping[str, float] | None = None
+    direction: str = ""
+    settings: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsBrought:
+    """A configuration is in force that has every setting which an approved proposal asks for; `by` brought it."""
+
+    proposal: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +230,7 @@ Stimulus = (
     | CorrectionsOpened
     | CorrectionsClosed
     | ProposalWritten
+    | SettingsBrought
     | InvariantBroken
     | Ended
 )

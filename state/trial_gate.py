@@ -39,11 +39,13 @@ class Need:
         breached: KPIs held to be outside their limits.
         heading: KPIs close to their limits, or forecast to leave them.
         modelled: the identified environment explains it.
+        asked: a person wants it, to whom healing had left the matter where it had run out of ideas.
     """
 
     breached: tuple[str, ...]
     heading: tuple[str, ...]
     modelled: bool
+    asked: bool = False
 
 
 class TrialGate:
@@ -123,7 +125,7 @@ class TrialGate:
             (bool(assessment.plant_safe_mode), "plant_safe_mode", 1.0, 0.0),
             (suspect_s < policy.suspect_s and not need.modelled, "suspect_node", suspect_s, policy.suspect_s),
             (quiet_s < holdoff_s, "holdoff", quiet_s, holdoff_s),
-            (now_s < state.exhausted_until_s, "exhausted", now_s, state.exhausted_until_s),
+            (now_s < state.exhausted_until_s and not need.asked, "exhausted", now_s, state.exhausted_until_s),
             (tokens < 1.0, Guard.RATE, tokens, 1.0),
         )
         subject = ",".join(need.breached or need.heading)

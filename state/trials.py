@@ -9,6 +9,8 @@ Source: docs/model.md section 6.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from metrics.assessment import Assessment
 from metrics.haru.tuning import regretted
 from metrics.observation import Parameters
@@ -23,7 +25,7 @@ from state.phase import Phase
 from state.readback import REPLY_EVENTS
 from state.trial_gate import Need, TrialGate
 from state.trial_window import ABORT_TICKS, Comparison, Effect, Measured, Window, abort_reason, compare
-from state.tuner import SupplyBalance, next_change
+from state.tuner import SupplyBalance, explained, next_change
 
 EXTENSION = 2  # an inconclusive trial is measured over so many windows before it is given up
 BLIND_FACTOR = 2  # so many times as long as its windows are made of a trial waits for them to fill
@@ -101,6 +103,24 @@ class TrialGovernance:
             else:
                 self._idle(draft, assessment)
 
+    def carry_out(
+        self,
+        draft: Draft,
+        assessment: Assessment,
+        parameters: Parameters,
+        forbidden_by: Guard | None,
+        change: Change,
+        proposal: str,
+    ) -> None:
+        """Begin the trial of an approved proposal, like any other, once nothing speaks against it."""
+        need = Need((), (), modelled=explained(assessment, parameters), asked=True)
+        refusal = self._gate.forbid(draft.state, assessment, parameters, forbidden_by, need)
+        if refusal is not None:
+            draft.refuse(replace(refusal, subject=proposal))
+        else:
+            suspect = self._gate.suspect and not need.modelled
+            self._try(draft, parameters, change, diagnose(assessment, (), suspect=suspect), proposal)
+
     def roll_back(self, draft: Draft, reason: str, fault: RollbackFault = RollbackFault.NOBODY) -> None:
         """End the open trial, if it is not ending already, by going back to the last good value."""
         trial = draft.state.trial
@@ -163,7 +183,9 @@ class TrialGovernance:
             self._idle_ticks = 0
             self._give_up(draft, "nothing within reach is expected to help")
 
-    def _try(self, draft: Draft, parameters: Parameters, change: Change, diagnosis: Diagnosis) -> None:
+    def _try(
+        self, draft: Draft, parameters: Parameters, change: Change, diagnosis: Diagnosis, proposal: str | None = None
+    ) -> None:
         state, policy = draft.state, self._policy
         baseline = self._window.measure(policy.baseline_ticks)
         if baseline is None:
@@ -180,6 +202,7 @@ class TrialGovernance:
             diagnosis=diagnosis.as_dict(),
             baseline=baseline.as_dict(),
             tokens=policy.tokens(state.trial_tokens, draft.now_s - state.trial_tokens_at_s) - 1.0,
+            **({"proposal": proposal} if proposal else {}),
         )
         self._replied_at.clear()
         self._first_look_s.clear()

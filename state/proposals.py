@@ -1,0 +1,137 @@
+"""What becomes of proposals: may one be approved, does an approved one begin its trial, is its time over?
+
+An approved change of parameters passes the gates of any other trial, waits while one of them is shut, and is measured,
+kept or rolled back like any other. It is a change of certain parameters in a certain environment: where those are not
+in force any more it is over, and while the model no longer expects anything of it, it waits.
+
+Volatile: what was seen last. Source: docs/proposals.md "Life".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+from metrics.assessment import Assessment
+from metrics.errors import BadDataError
+from metrics.haru.tuning import DEFAULT_POLICY, outlook
+from metrics.observation import Parameters
+from state.decision import Draft
+from state.durable import GRAY_BOX
+from state.event import EventKind
+from state.healing import Change, HealingPolicy
+from state.isolation import Guard, Refusal
+from state.phase import Phase
+from state.proposal_record import ProposalRecord, ProposalStatus
+from state.trials import TrialGovernance
+
+EXPIRY = "expiry"  # who ended what nobody ended in time
+POLICY = "policy"
+_ROUNDING = 1e-5  # proposed couplings are rounded for people
+
+
+class ProposalGovernance:
+    """The proposals of one plant. Everything durable goes through the draft.
+
+    Args:
+        policy: the numbers of healing.
+        trials: carries them out.
+    """
+
+    def __init__(self, policy: HealingPolicy, trials: TrialGovernance) -> None:
+        self._policy = policy
+        self._trials = trials
+        self._assessment: Assessment | None = None
+        self._parameters: Parameters | None = None
+
+    def see(self, assessment: Assessment, parameters: Parameters | None) -> None:
+        """Take one tick in."""
+        self._assessment, self._parameters = assessment, parameters
+
+    def objection(self, record: ProposalRecord) -> str | None:
+        """Why a proposal must not be approved as things are, or None; without a plant in sight only its bounds count."""
+        if record.parameters is None:
+            return None
+        return (
+            _beyond(record, self._policy)
+            or (self._parameters and _outdated(record, self._parameters))
+            or self._pointless(record)
+        )
+
+    def advance(self, draft: Draft) -> None:
+        """End the proposals whose time is over, and those whose parameters are not in force any more."""
+        state = draft.state
+        settled = state.phase is Phase.GOVERNING and state.trial is None and self._parameters is not None
+        for record in [record for record in state.proposals.values() if record.open]:
+            if record.overdue(draft.now_s):
+                _expire(draft, record, EXPIRY, "its time is over")
+            elif settled and record.parameters is not None:
+                reason = _outdated(record, cast("Parameters", self._parameters))
+                if reason is not None:
+                    _expire(draft, record, POLICY, reason)
+
+    def start(
+        self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden: Guard | None
+    ) -> None:
+        """Begin the trial of the oldest approved change of parameters, if nothing speaks against it."""
+        state = draft.state
+        waiting = (
+            r for r in state.proposals.values() if r.status is ProposalStatus.APPROVED and r.parameters is not None
+        )
+        record = next(waiting, None)
+        if record is None or parameters is None or state.trial is not None:
+            return
+        if self._pointless(record) is not None:
+            draft.refuse(Refusal("heal", "environment_moved", record.id, 1.0, 0.0, draft.now_s))
+            return
+        target = Parameters.parse(cast("Mapping[str, float]", record.parameters))
+        change = Change(record.direction, target, f"proposal {record.id}, approved by {record.by}")
+        self._trials.carry_out(draft, assessment, parameters, forbidden, change, record.id)
+
+    def _pointless(self, record: ProposalRecord) -> str | None:
+        """Why the model expects nothing of a proposal of its own in the environment as it is now; None where it does."""
+        environment = None if self._assessment is None else self._assessment.environment
+        if record.direction != GRAY_BOX or environment is None or self._parameters is None:
+            return None
+        target = Parameters.parse(cast("Mapping[str, float]", record.parameters))
+        present = outlook(environment, self._parameters).objective
+        proposed = outlook(environment, target).objective
+        if proposed < present:
+            return None
+        return (
+            "the environment has moved: the model now expects an objective of "
+            f"{proposed:.4f} of it, and {present:.4f} as it is"
+        )
+
+
+def _expire(draft: Draft, record: ProposalRecord, by: str, reason: str) -> None:
+    draft.record(EventKind.PROPOSAL_DECIDED, id=record.id, status=ProposalStatus.EXPIRED.value, by=by, reason=reason)
+
+
+def _outdated(record: ProposalRecord, parameters: Parameters) -> str | None:
+    """Which parameters in force are not those any more that the proposal would change; None where all are."""
+    previous = record.previous or {}
+    moved = [
+        f"{name} is {value:g} and no longer {previous.get(name, math.nan):g}"
+        for name, value in parameters.as_dict().items()
+        if value != previous.get(name)
+    ]
+    return f"what it would change is not in force any more: {', '.join(moved)}" if moved else None
+
+
+def _beyond(record: ProposalRecord, policy: HealingPolicy) -> str | None:
+    """Which step is larger than healing would make it, or out of bounds; None where none is."""
+    try:
+        target = Parameters.parse(record.parameters or {})
+        previous = Parameters.parse(record.previous or {})
+    except BadDataError as wrong:
+        return str(wrong)
+    reach = max(DEFAULT_POLICY.reach_violating, math.log(policy.step)) + _ROUNDING
+    for name in ("lambda1", "lambda2"):
+        factor = getattr(target, name) / getattr(previous, name)
+        if abs(math.log(factor)) > reach:
+            return f"{name} would change by a factor of {factor:.3g}, and {math.exp(reach):.3g} is the most at a time"
+    if abs(target.alpha - previous.alpha) > policy.alpha_step:
+        return f"alpha would change by {target.alpha - previous.alpha:+.3g}, and {policy.alpha_step:g} is the most"
+    return None
