@@ -21,8 +21,10 @@ from controller import (
     cli_govern,
     cli_history,
     cli_journal,
+    cli_mcp,
     cli_qecs,
     cli_run,
+    cli_simulate,
     cli_token,
 )
 from metrics.errors import IaceError
@@ -83,9 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     cli_journal.add_commands(commands)
     cli_history.add_commands(commands)
     cli_backtest.add_commands(commands)
+    cli_simulate.add_commands(commands)
     cli_qecs.add_commands(commands)
     cli_control.add_commands(commands)
     cli_token.add_commands(commands)
+    cli_mcp.add_commands(commands)
     cli_doctor.add_commands(commands)
     return parser
 

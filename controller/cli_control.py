@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.cli_run import add_data_dir, run_name
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -30,12 +32,17 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def add_api_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which daemon is asked, by whom, and how its answer is shown."""
+    add_api_address(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what goes to standard output")
+
+
+def add_api_address(parser: argparse.ArgumentParser) -> None:
     """The options that say which daemon is asked, and by whom."""
     parser.add_argument(
         "--api", metavar="URL", help=f"address of the daemon's API (default {API_VARIABLE}, else http://127.0.0.1:8470)"
     )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"holds the token (default {TOKEN_VARIABLE})")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="what goes to standard output")
 
 
 def client_of(options: argparse.Namespace) -> ApiClient:
@@ -45,10 +52,19 @@ def client_of(options: argparse.Namespace) -> ApiClient:
         ConfigInvalidError: the address or the token's file cannot be used.
     """
     from controller.api_client import DEFAULT_URL, ApiClient  # noqa: PLC0415 - only what the command needs is imported
-    from controller.config import secret  # noqa: PLC0415 - as above
 
-    token = secret("--token-file", options.token_file) or os.environ.get(TOKEN_VARIABLE) or None
-    return ApiClient(options.api or os.environ.get(API_VARIABLE) or DEFAULT_URL, token)
+    return ApiClient(options.api or os.environ.get(API_VARIABLE) or DEFAULT_URL, token_of(options))
+
+
+def token_of(options: argparse.Namespace) -> str | None:
+    """The token that the options ask for, None where there is none.
+
+    Raises:
+        ConfigInvalidError: its file cannot be used.
+    """
+    from controller.config import secret  # noqa: PLC0415 - only what the command needs is imported
+
+    return secret("--token-file", options.token_file) or os.environ.get(TOKEN_VARIABLE) or None
 
 
 def show(options: argparse.Namespace, document: object, view: Callable[[], RenderableType]) -> None:
@@ -119,6 +135,16 @@ def _add_proposals(commands: Commands[argparse.ArgumentParser]) -> None:
     shown.add_argument("proposal", metavar="ID")
     add_api_options(shown)
     shown.set_defaults(command=_proposal)
+    proof = actions.add_parser(
+        "verify",
+        help="prove from the journal, offline, where one comes from",
+        description="The document's id and SHA-256 against the journal's events and its chain; exit code 65 if it is "
+        "not what was written. Asks no daemon.",
+    )
+    proof.add_argument("file", type=Path, metavar="FILE", help="as it was written, or as the API gave it")
+    proof.add_argument("--run", type=run_name, metavar="N|govern", help="whose journal (default the latest run's)")
+    add_data_dir(proof)
+    proof.set_defaults(command=_prove)
     for name in ("approve", "reject"):
         decision = _control(actions, name, f"{name} one of them", _decide(name))
         decision.add_argument("proposal", metavar="ID")
@@ -183,6 +209,24 @@ def _proposal(options: argparse.Namespace) -> int:
     if answer is None:
         return _FINDING
     show(options, answer["proposal"], lambda: _view().proposal(answer["proposal"]))
+    return 0
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from controller.provenance import load, prove  # noqa: PLC0415 - only what the command needs is imported
+    from controller.rundir import journal_path  # noqa: PLC0415 - as above
+    from state.journal import Journal  # noqa: PLC0415 - as above
+
+    document = load(options.file)
+    journal = Journal(journal_path(options.data_dir, options.run), read_only=True)
+    try:
+        proven = prove(document, journal)
+    finally:
+        journal.close()
+    sys.stdout.write(
+        f"{proven.id}: written at event {proven.seq} ({proven.hash}), {proven.at_s:g} s, SHA-256 {proven.sha256}; "
+        f"anchored at event {proven.anchor}; {proven.events} events, chain whole\n"
+    )
     return 0
 
 

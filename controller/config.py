@@ -66,6 +66,8 @@ def load(
     path: Path | None = None,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     environ: Mapping[str, str] = os.environ,
+    *,
+    overridden: str = "from the command line",
 ) -> Config:
     """The configuration in force.
 
@@ -73,6 +75,7 @@ def load(
         path: the file that was asked for, or None to look where the module's docstring says.
         overrides: section to key to value, from the command line; None as a value means that the flag was not given.
         environ: environment variables; an empty one counts as not set.
+        overridden: where the overrides come from, for messages.
 
     Raises:
         ConfigInvalidError: the file cannot be read, a key is unknown, a value is out of range or contradicts another;
@@ -87,7 +90,7 @@ def load(
         section: {key: value for key, value in values.items() if value is not None}
         for section, values in (overrides or {}).items()
     }
-    layers = (file, _Layer(variables, "from {variable}"), _Layer(flags, "from the command line"))
+    layers = (file, _Layer(variables, "from {variable}"), _Layer(flags, overridden))
     config, problems = _validate(layers)
     if unknown or problems:
         raise ConfigInvalidError(source, [*problems, *unknown])

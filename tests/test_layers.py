@@ -13,11 +13,13 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for p
 
 # A library shapes what touches it: each stays in its few modules.
 HOMES = {
+    "anyio": ("controller/agents/",),
     "apscheduler": ("controller/scheduler.py",),
     "flask": ("qecs/server.py", "controller/api/"),
     "influxdb_client": ("metrics/store/influx_client.py",),
     "grafana_foundation_sdk": ("controller/dashboards/",),
     "matplotlib": ("controller/plots.py", "controller/history.py", "controller/dashboards/"),
+    "mcp": ("controller/agents/",),
     "qecs": ("qecs/", "controller/cli_qecs.py", "controller/plants/embedded.py", "controller/api/server.py"),
     "rich": (
         "controller/console.py",
