@@ -331,6 +331,29 @@ class Alertmanager(Daemon):
         return alert["status"]["state"]
 
 
+class Pushgateway(Daemon):
+    """Prometheus' Pushgateway, at `url`; `with` starts and ends it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("prometheus-pushgateway", directory, "/-/ready")
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        return [_binary("prometheus-pushgateway"), f"--web.listen-address=127.0.0.1:{self.port}"]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def metrics(self) -> str:
+        """What was pushed, as Prometheus would scrape it."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:
+            return response.read().decode()
+
+
 class Webhook:
     """A receiver of Alertmanager's notifications at `url`, kept in `received` with their path; `with` starts it."""
 
@@ -381,6 +404,12 @@ def missing(*programs: str) -> str:
         "promtool": "prometheus",
         "prometheus-alertmanager": "prometheus-alertmanager",
         "amtool": "prometheus-alertmanager",
+        "prometheus-pushgateway": "prometheus-pushgateway",
+        "docker-compose": "docker-compose",
+        "git": "git",
+        "jq": "jq",
+        "openssl": "openssl",
+        "systemd-analyze": "systemd",
     }
     return ", ".join(packages[program] for program in programs if _find(program) is None)
 

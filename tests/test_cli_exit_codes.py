@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 pytestmark = pytest.mark.process
 
 SHORT = ("--nodes", 10, "--ticks", 20)  # enough where it ends before the governing window
+SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "report.schema.json"
 KNOWN = {
     0: "COHERENT_LOCK",
     10: "PHASE_I_FAILED",
@@ -32,8 +34,9 @@ KNOWN = {
 
 
 def is_as_promised(done, code):
-    """The exit code, the report and standard output say the same, and nobody gets a traceback."""
+    """Exit code and report say the same, the report follows its published schema, and nobody gets a traceback."""
     assert done.code == code, done.err[-3000:]
+    Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(done.report)
     assert done.report["exit_code"] == code
     assert done.report["exit_name"] == KNOWN[code]
     assert done.report["status_code"] == ("200_COHERENT_LOCK" if code == 0 else "500_CRITICAL_DISSONANCE")
