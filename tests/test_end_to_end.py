@@ -123,13 +123,15 @@ class Stack:
     def tokens(self):
         """What the service of that name leaves, and an operator's own token besides."""
         self.controller_directory.mkdir()
-        script = ROOT / "deploy" / "compose" / "tokens.sh"
+        script = ROOT / "deploy" / "compose" / "tokens.py"
         files = self.directory / "influxdb.token", self.directory / "iace.token"
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "INFLUXDB_TOKEN": "user:password",
         }
-        subprocess.run(["sh", script, *files], cwd=self.controller_directory, env=environment, check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, script, *files], cwd=self.controller_directory, env=environment, check=True, timeout=60
+        )
         token = self.iace("token", "create", "ann", "--role", "operator").strip()
         return token, *files
 
