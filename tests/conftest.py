@@ -389,3 +389,17 @@ def victoria_metrics(need_programs, real_servers, tmp_path_factory):
     need_programs("victoria-metrics")
     with real_servers.VictoriaMetrics(tmp_path_factory.mktemp("victoria")) as server:
         yield server
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell how many hours were simulated, and which planted bugs were found when."""
+    hours = {"simulated_light_hours": 0.0, "simulated_full_hours": 0.0}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name in hours:
+                hours[name] += value
+            elif name == "planted":
+                terminalreporter.write_line(f"planted bug found: {value}")
+    for name, value in hours.items():
+        if value:
+            terminalreporter.write_line(f"{name.replace('_', ' ')}: {value:,.0f}")

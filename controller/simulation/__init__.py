@@ -1,0 +1,1 @@
+"""Deterministic simulation: the real controller against a world of faults, on a virtual clock; see `runner.py`."""
