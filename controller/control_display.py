@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from controller import proposal_text
 from controller.wording import printable, quantity
 
 _STATUS_STYLES = {
@@ -135,15 +136,17 @@ def proposals(found: Sequence[Json]) -> RenderableType:
 def proposal(found: Json) -> RenderableType:
     """One proposal in full."""
     parts: list[RenderableType] = [
-        Text(printable(f"{found.get('id')}  {found.get('status')}"), "bold"),
+        Text(printable(f"{found.get('id')}  {proposal_text.standing(found)}"), "bold"),
         _plain(found.get("title", "")),
         _plain(found.get("summary", "")),
     ]
-    change = found.get("change") or {}
-    for kind in ("settings", "parameters"):
-        for name, values in (change.get(kind) or {}).items():
-            parts.append(_plain(f"  {name}: {values.get('from')} → {values.get('to')}"))
+    parts += [_plain(f"  {line}") for line in proposal_text.lines(found)]
+    if found.get("status") in ("proposed", "approved") and found.get("expires_s") is not None:
+        parts.append(_plain(f"  expires at {_plant_time(found['expires_s'])} of plant time"))
     parts += [_plain(f"  $ {item.get('command')}   # {item.get('does')}") for item in found.get("commands") or ()]
+    anchor = found.get("anchor") or {}
+    if anchor:
+        parts.append(_plain(f"  anchored at journal event {anchor.get('seq')}, {anchor.get('hash')}"))
     return Group(*parts)
 
 

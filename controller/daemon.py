@@ -29,7 +29,7 @@ from controller.governed import Governed
 from controller.meter import Meter
 from controller.plant_time import PlantTime
 from controller.port import COMMAND_WAIT_S, BusyError, Commanded, Json
-from controller.proposals import digest, write
+from controller.proposals import write, written
 from controller.record import RunRecord
 from controller.reload import changed, fixed
 from controller.settings import Config
@@ -246,6 +246,7 @@ class Daemon:
             self._tell(told.ConfigReloaded(fingerprint(new), names, by, self._stays.monotonic_s()))
             if self._governed is not None:
                 self._governed.loop.reassess(assessor(self._config), self._settings().isolation)
+            self._settle_settings(by)
             self._leave_view()
         return Answer(accepted=True, text=f"in force now: {', '.join(names)}; every node is confirmed afresh")
 
@@ -321,18 +322,22 @@ class Daemon:
         """Write the report and new proposals as of now; what cannot be written is told, and tried again."""
         with self._turn:
             loop = None if self._governed is None else self._governed.loop
-            unhealthy = () if loop is None else loop.unhealthy()
-            record = daemon_report.frozen(self._record, self._governor, unhealthy)
+            record = daemon_report.frozen(self._record, self._governor, () if loop is None else loop.unhealthy())
             tip = (self._journal.tip.seq, self._journal.tip.hash)
-            new = daemon_report.new_proposals(
+            situation = daemon_report.situation(
                 record,
+                self._governor,
                 self._config,
+                loop,
+                now_s=self._time.now_s,
                 journal_tip=tip,
-                parameters=None if loop is None else loop.parameters,
-                unhealthy=unhealthy,
-                open_titles=daemon_report.open_titles(self.proposals()),
+                telemetry=self._directory / rundir.TELEMETRY,
             )
+            if self._stays.sinks is not None:
+                self._stays.sinks.writer.flush()
         try:
+            # Settings are rehearsed on what was recorded, which takes a while: not in anybody's turn.
+            new = daemon_report.new_proposals(record, situation, self.proposals())
             self._keep_proposals(new)
             record.proposals = [dict(item) for item in self.proposals() if item["status"] == "proposed"]
             report.write(record, directory, journal_tip=tip, proposals=record.proposals)
@@ -343,8 +348,12 @@ class Daemon:
         write(new, self._directory / "proposals")
         with self._turn:
             for proposal in new if not self.ended.is_set() else ():
-                self._tell(told.ProposalWritten(str(proposal["id"]), digest(proposal)))
+                self._tell(written(proposal))
             self._leave_view()
+
+    def _settle_settings(self, by: str) -> None:
+        for proposal in daemon_report.brought(self._governor.state, self._config):
+            self._tell(told.SettingsBrought(proposal, by))
 
     def stop(self, code: ExitCode, reason: str) -> None:
         """Stop in good order: the plant is left as it is, the journal says so."""
@@ -385,6 +394,7 @@ class Daemon:
         self._governed = self._stays.arrive(self._config, again=self._lost)
         self._tries, self._lost, self._last_seen_s = 0, False, self._clock.monotonic_s()
         self._anchor()
+        self._settle_settings("a restart")
         return self._governed
 
     def _silent(self, silence: PlantError) -> None:

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from controller.proposals import propose
+from controller.carrying_out import GOVERN, TRIAL
+from controller.findings import Finding
+from controller.loop import Loop
+from controller.proposals import Situation, propose
 from controller.record import KpiHistory, RunRecord
+from controller.recording import Recording
+from controller.rehearsal import Rehearsal, tick_s, value_at
 from controller.settings import Config
-from metrics.observation import Parameters
+from metrics.store.sqlite import SqliteStore
+from state.durable import DurableState
 from state.governor import Governor
 from state.outcome import Facts, decide
 from state.phase import Phase
+from state.proposal_record import OPEN, ProposalStatus
 from state.verdict import CheckResult, CheckStatus, PhaseResult, PhaseVerdict
 
 REQUIRED = (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III)
@@ -56,32 +64,82 @@ def frozen(record: RunRecord, governor: Governor, unhealthy: tuple[str, ...]) ->
     )
 
 
-def new_proposals(
+def situation(
     record: RunRecord,
+    governor: Governor,
     config: Config,
+    loop: Loop | None,
     *,
+    now_s: float,
     journal_tip: tuple[int, str],
-    parameters: Parameters | None,
-    unhealthy: Sequence[str],
-    open_titles: set[str],
-) -> list[dict[str, object]]:
-    """What `record` calls for and is not proposed yet."""
-    if not record.history.plant_time_s:
-        return []
-    found = propose(
-        record,
+    telemetry: Path,
+) -> Situation:
+    """What proposals are made from besides the record; `telemetry` is the store that settings are rehearsed on."""
+    assessment = None if loop is None else loop.assessment
+    topology = None if assessment is None else assessment.topology
+
+    def recorded(last_s: float) -> Recording:
+        from controller.recording_store import recorded as read  # noqa: PLC0415 - most reports rehearse nothing
+
+        store = SqliteStore(telemetry)
+        try:
+            return read(store, "this daemon's telemetry", last_s=last_s)
+        finally:
+            store.close()
+
+    nodes, times_s = 0 if topology is None else len(topology.nodes), record.history.plant_time_s
+    return Situation(
+        now_s=now_s,
         journal_tip=journal_tip,
         config=config,
-        command="iace govern",
-        parameters=parameters,
-        unhealthy=unhealthy,
+        command=GOVERN,
+        parameters=None if loop is None else loop.parameters,
+        unhealthy=() if loop is None else loop.unhealthy(),
+        environment=None if assessment is None else assessment.environment,
+        trust=governor.state.trust,
+        rehearsal=Rehearsal(recorded, config, nodes=nodes, tick_s=tick_s(times_s)),
     )
-    return [proposal for proposal in found if proposal["kind"] != "none" and proposal["title"] not in open_titles]
 
 
-def open_titles(proposals: Sequence[Mapping[str, object]]) -> set[str]:
-    """What is proposed and not decided yet."""
-    return {str(item["title"]) for item in proposals if item["status"] == "proposed"}
+def brought(state: DurableState, config: Config) -> list[str]:
+    """The approved proposals whose settings are all in force."""
+    return [
+        record.id
+        for record in state.proposals.values()
+        if record.status is ProposalStatus.APPROVED
+        and record.settings
+        and all(value_at(config, path) == value for path, value in record.settings.items())
+    ]
+
+
+def new_proposals(
+    record: RunRecord, situation: Situation, earlier: Sequence[Mapping[str, object]]
+) -> list[dict[str, object]]:
+    """What `record` calls for, but for what has been proposed, approved or rejected and is not out of date yet.
+
+    While a trial waits for somebody's word or for its turn no other is proposed: each is a change of what is in force.
+
+    Args:
+        record: as of now.
+        situation: where it stands.
+        earlier: the documents of earlier proposals, with their `status`.
+    """
+    if not record.history.plant_time_s:
+        return []
+    fresh = [item for item in earlier if _number(item, "expires_s") > situation.now_s]
+    settled = {ProposalStatus.PROPOSED, ProposalStatus.APPROVED, ProposalStatus.REJECTED}
+    titles = {item["title"] for item in fresh if item["status"] in settled}
+    trial_open = any(item.get("carried_out_by") == TRIAL and item["status"] in OPEN for item in fresh)
+
+    def wanted(finding: Finding) -> bool:
+        return finding.kind != "none" and finding.title not in titles and not (finding.tried and trial_open)
+
+    return propose(record, situation, wanted)
+
+
+def _number(item: Mapping[str, object], name: str) -> float:
+    value = item.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _improvement(record: RunRecord) -> PhaseResult:

@@ -35,6 +35,7 @@ WAYS_OUT: Mapping[str, str] = {
 }
 BY_HAND = "see to the cause, then iace safe-mode clear --reason TEXT"
 EVENTS_TOLD = 20
+STANDING = ("status", "by", "reason", "trial")  # what is told of a proposal beside its document
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +240,14 @@ def subjects(of: Event) -> set[str]:
 
 
 def proposals(seen: View, directory: Path) -> list[dict[str, Any]]:
-    """The improvement proposals with their status, the newest first; one whose file is gone has its status alone."""
+    """The improvement proposals with where they stand, the newest first; of one whose file is gone that is all."""
     found = []
-    for name, status in reversed(seen.plain["proposals"].items()):
+    for record in reversed(seen.plain["proposals"]):
         try:
-            document = json.loads((directory / f"{name}.json").read_bytes())
+            document = json.loads((directory / f"{record['id']}.json").read_bytes())
         except (OSError, ValueError):
-            document = {"id": name, "title": "its file is gone", "kind": "unknown", "summary": ""}
-        found.append({**document, "status": status})
+            document = {"id": record["id"], "title": "its file is gone", "kind": "unknown", "summary": ""}
+        found.append({**document, **{name: record[name] for name in STANDING}})
     return found
 
 

@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 from controller.anomalies import grouped
 from controller.files import json_bytes, jsonable, write_atomically
 from controller.junit import junit_xml
 from controller.plots import kpis_png
+from controller.proposal_text import expected
 from controller.record import RunRecord
 from controller.summary import markdown
 from controller.timeline import Isolation, TrialStory, timeline
@@ -165,7 +167,12 @@ def _refusals(record: RunRecord) -> list[dict[str, object]]:
 
 
 def _proposal(proposal: Mapping[str, object]) -> dict[str, object]:
-    return {name: proposal[name] for name in ("id", "kind", "title", "summary")}
+    expectation = cast("Mapping[str, Any]", proposal["expectation"])
+    changed = bool(proposal["optimisation"])
+    return {
+        **{name: proposal[name] for name in ("id", "kind", "title", "summary", "carried_out_by", "commands")},
+        "expected": expected(expectation) if changed else None,
+    }
 
 
 def _explained(directory: Path, error: OSError) -> IaceError:

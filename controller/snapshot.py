@@ -26,6 +26,7 @@ from state.durable import DurableState
 from state.event import EventKind
 from state.isolation import SAFETY_GUARDS
 from state.phase import Phase
+from state.proposal_record import ProposalStatus
 from state.verdict import PhaseVerdict
 from state.view import NodeView, view
 
@@ -93,7 +94,8 @@ def snapshot(
         wells_blocked=_blocked(state),
         anomalies=dict(meter.anomalies),
         trials=dict(meter.trials),
-        proposals={"open": len(record.proposals)},
+        proposals=_proposals(state),
+        healing_exhausted=_exhausted(state, record),
         storm=state is not None and state.safe_mode_cause is EventKind.STORM_DETECTED,
         safe_mode=state is not None and state.safe_mode is not None,
         leader=leader,
@@ -126,6 +128,18 @@ def _limits(record: RunRecord) -> dict[tuple[str, str], float]:
 def _blocked(state: DurableState | None) -> dict[str, int]:
     blocking = [] if state is None else list(state.blocked.values())
     return {guard.value: blocking.count(guard) for guard in sorted(SAFETY_GUARDS)}
+
+
+def _proposals(state: DurableState | None) -> dict[str, int]:
+    """How many proposals stand where."""
+    standing = [] if state is None else [record.status for record in state.proposals.values()]
+    return {status.value: standing.count(status) for status in ProposalStatus}
+
+
+def _exhausted(state: DurableState | None, record: RunRecord) -> bool:
+    """Whether healing has given up, and its back-off lasts."""
+    times_s = record.history.plant_time_s
+    return state is not None and bool(times_s) and times_s[-1] < state.exhausted_until_s
 
 
 def _statuses(seen: NodeView, state: DurableState | None, gravity_critical: float) -> dict[str, int]:

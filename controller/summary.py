@@ -235,7 +235,16 @@ def _proposals(proposals: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield "## Proposals"
     yield ""
-    yield from (f"- `{item['id']}` {_inline(item['title'])}: {_inline(item['summary'])}" for item in proposals)
+    for item in proposals:
+        yield f"- **{_inline(item['title'])}** (`{item['id']}`): {_inline(item['summary'])}"
+        if item["expected"]:
+            yield f"  - Expected: {_inline(item['expected'])}."
+        yield from (f"  - `{command['command']}` {_inline(command['does'])}." for command in item["commands"])
+    yield ""
+    yield (
+        "Each is whole in proposals/<id>.json, with its evidence, risk, verification and rollback; "
+        "`iace proposals verify FILE` proves from the journal where it comes from."
+    )
 
 
 def _verify(report: Mapping[str, Any]) -> Iterator[str]:

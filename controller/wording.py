@@ -119,7 +119,9 @@ _SENTENCES: Mapping[EventKind, Callable[[Mapping[str, Any]], str]] = {
         f"({data['kind']} by {data['owner']}){_because(data)}"
     ),
     EventKind.EXEMPTION_ENDED: lambda data: f"{data['node']} is governed like all others again ({data['by']})",
-    EventKind.PROPOSAL_DECIDED: lambda data: f"proposal {data['id']} is {data['status']} ({data['by']})",
+    EventKind.PROPOSAL_DECIDED: lambda data: (
+        f"proposal {data['id']} is {data['status']} ({data['by']}){_because(data)}"
+    ),
     EventKind.STOPPED: lambda data: f"stopped: {data['reason']} (exit code {data['exit_code']})",
     EventKind.SNAPSHOT: lambda _: "snapshot of the whole state",
     EventKind.PROBE_INTENDED: lambda data: f"probe {data['probe']} starts",

@@ -193,7 +193,12 @@ EXPORTED: tuple[ExportedMetric, ...] = (
         ("parameter", "outcome"),
         _pairs(lambda s: s.trials),
     ),
-    ExportedMetric("iace_proposals", "Improvement proposals.", _G, ("status",), _many(lambda s: s.proposals)),
+    ExportedMetric(
+        "iace_healing_exhausted",
+        "1 while healing has given up and leaves the matter to people.",
+        value=_one(lambda s: s.healing_exhausted),
+    ),
+    ExportedMetric("iace_proposals", "Improvement proposals by status.", _G, ("status",), _many(lambda s: s.proposals)),
     ExportedMetric("iace_plant_up", "1 where the plant answered the last call.", value=_one(lambda s: s.plant_up)),
     ExportedMetric(
         "iace_plant_request_seconds",

@@ -66,6 +66,7 @@ class ExportSnapshot:
         anomalies: KPI and severity to anomalies since the start.
         trials: parameter and outcome to healing trials since the start.
         proposals: status to improvement proposals.
+        healing_exhausted: healing has given up and waits before it tries again.
         storm: so much looks bad at once that the sensors are suspected instead.
         safe_mode: the controller holds fail-static.
         leader: this controller may act; `epoch` is its fencing epoch.
@@ -105,6 +106,7 @@ class ExportSnapshot:
     anomalies: Mapping[tuple[str, str], int] = field(default_factory=dict)
     trials: Mapping[tuple[str, str], int] = field(default_factory=dict)
     proposals: Mapping[str, int] = field(default_factory=dict)
+    healing_exhausted: bool = False
     storm: bool = False
     safe_mode: bool = False
     leader: bool = False

@@ -20,7 +20,7 @@ from state.event import EventKind
 from state.isolation import Guard
 from state.nodes import Licence, NodeGovernance
 from state.phase import Phase
-from state.proposal_record import ProposalStatus
+from state.proposal_record import ProposalRecord, ProposalStatus
 from state.proposals import EXPIRY, ProposalGovernance
 from state.stimulus import Commanded
 from state.table import PAUSABLE
@@ -191,9 +191,9 @@ class OperatorDesk:
         self, draft: Draft, wanted: asked.DecideProposal, commanded: Commanded, _licence: Licence
     ) -> Answer:
         named, record = f"proposal {wanted.proposal}", draft.state.proposals.get(wanted.proposal)
-        if record is None or record.status is not ProposalStatus.PROPOSED or record.overdue(draft.now_s):
-            known = "there is none of that id" if record is None else f"it is {record.status}"
-            return _no(f"{named} cannot be decided: {'its time is over' if record and record.open else known}")
+        if record is None or not record.awaits_decision(draft.now_s):
+            known = "there is none of that id" if record is None else f"it is {record.standing(draft.now_s)}"
+            return _no(f"{named} cannot be decided: {known}")
         objection = self._proposals.objection(record) if wanted.approve else None
         if objection is not None:
             return _no(f"{named} cannot be approved: {objection}")
@@ -205,13 +205,15 @@ class OperatorDesk:
             by=commanded.by,
             reason=commanded.reason,
         )
-        if not wanted.approve:
-            return _yes(f"{named} is rejected")
-        if record.parameters is not None:
-            return _yes(f"{named} is approved; its trial begins as soon as nothing speaks against it")
-        if record.settings is not None:
-            return _yes(f"{named} is approved; it is applied by the reload that brings its settings")
-        return _yes(f"{named} is approved; carrying it out is up to people")
+        return _yes(f"{named} is approved; {_what_follows(record)}" if wanted.approve else f"{named} is rejected")
+
+
+def _what_follows(record: ProposalRecord) -> str:
+    if record.parameters is not None:
+        return "its trial begins as soon as nothing speaks against it"
+    if record.settings is not None:
+        return "it is applied by the reload that brings its settings"
+    return "carrying it out is up to people"
 
 
 def _yes(text: str) -> Answer:

@@ -43,8 +43,8 @@ class ProposalRecord:
         status: where it stands.
         written_s: plant time at which it was written.
         expires_s: plant time from which it is not decided on, nor its trial begun, any more; None for never.
-        parameters: the values that its trial would set; None where it is not carried out by a trial.
-        previous: the parameters that it is a change of.
+        parameters: the values that its trial would set, of those that change; None where no trial carries it out.
+        previous: all parameters under which it was found.
         direction: the rule that found the parameters, see `state.durable.Trial`.
         settings: path to the value that it asks for; None where it is not carried out by a reload.
         trial: its trial, once it has begun.
@@ -68,6 +68,14 @@ class ProposalRecord:
     def open(self) -> bool:
         """Whether anything may still come of it."""
         return self.status in OPEN
+
+    def awaits_decision(self, now_s: float) -> bool:
+        """Whether it may be approved or rejected."""
+        return self.standing(now_s) is ProposalStatus.PROPOSED
+
+    def standing(self, now_s: float) -> ProposalStatus:
+        """Its status, or that its time is over where no tick has come yet to say so."""
+        return ProposalStatus.EXPIRED if self.overdue(now_s) else self.status
 
     def overdue(self, now_s: float) -> bool:
         """Whether its time is over; what is left to people and reloads does not run out once it is approved."""

@@ -10,7 +10,6 @@ Volatile: what was seen last. Source: docs/proposals.md "Life".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import cast
 
 from metrics.assessment import Assessment
@@ -18,7 +17,7 @@ from metrics.errors import BadDataError
 from metrics.haru.tuning import DEFAULT_POLICY, outlook
 from metrics.observation import Parameters
 from state.decision import Draft
-from state.durable import GRAY_BOX
+from state.durable import ALPHA, GRAY_BOX
 from state.event import EventKind
 from state.healing import Change, HealingPolicy
 from state.isolation import Guard, Refusal
@@ -50,7 +49,7 @@ class ProposalGovernance:
         self._assessment, self._parameters = assessment, parameters
 
     def objection(self, record: ProposalRecord) -> str | None:
-        """Why a proposal must not be approved as things are, or None; without a plant in sight only its bounds count."""
+        """Why a proposal must not be approved as things are, or None; with no plant in sight only its bounds count."""
         if record.parameters is None:
             return None
         return (
@@ -85,18 +84,16 @@ class ProposalGovernance:
         if self._pointless(record) is not None:
             draft.refuse(Refusal("heal", "environment_moved", record.id, 1.0, 0.0, draft.now_s))
             return
-        target = Parameters.parse(cast("Mapping[str, float]", record.parameters))
-        change = Change(record.direction, target, f"proposal {record.id}, approved by {record.by}")
+        change = Change(record.direction, _target(record, parameters), f"proposal {record.id}, approved by {record.by}")
         self._trials.carry_out(draft, assessment, parameters, forbidden, change, record.id)
 
     def _pointless(self, record: ProposalRecord) -> str | None:
-        """Why the model expects nothing of a proposal of its own in the environment as it is now; None where it does."""
+        """Why the model expects nothing of a proposal of its own in the environment as it is now, or None."""
         environment = None if self._assessment is None else self._assessment.environment
         if record.direction != GRAY_BOX or environment is None or self._parameters is None:
             return None
-        target = Parameters.parse(cast("Mapping[str, float]", record.parameters))
         present = outlook(environment, self._parameters).objective
-        proposed = outlook(environment, target).objective
+        proposed = outlook(environment, _target(record, self._parameters)).objective
         if proposed < present:
             return None
         return (
@@ -105,26 +102,33 @@ class ProposalGovernance:
         )
 
 
+def _target(record: ProposalRecord, parameters: Parameters) -> Parameters:
+    return Parameters.parse({**parameters.as_dict(), **(record.parameters or {})})
+
+
 def _expire(draft: Draft, record: ProposalRecord, by: str, reason: str) -> None:
     draft.record(EventKind.PROPOSAL_DECIDED, id=record.id, status=ProposalStatus.EXPIRED.value, by=by, reason=reason)
 
 
 def _outdated(record: ProposalRecord, parameters: Parameters) -> str | None:
-    """Which parameters in force are not those any more that the proposal would change; None where all are."""
-    previous = record.previous or {}
+    """Which parameters in force are not those any more that it was found under; None where all are.
+
+    α follows the supply by itself and bears on no coupling, so it counts only where it is to be changed.
+    """
+    now = parameters.as_dict()
     moved = [
-        f"{name} is {value:g} and no longer {previous.get(name, math.nan):g}"
-        for name, value in parameters.as_dict().items()
-        if value != previous.get(name)
+        f"{name} is {now[name]:g} and no longer {value:g}"
+        for name, value in (record.previous or {}).items()
+        if now[name] != value and (name != ALPHA or name in (record.parameters or {}))
     ]
-    return f"what it would change is not in force any more: {', '.join(moved)}" if moved else None
+    return f"it is a change of parameters that are not in force any more: {', '.join(moved)}" if moved else None
 
 
 def _beyond(record: ProposalRecord, policy: HealingPolicy) -> str | None:
     """Which step is larger than healing would make it, or out of bounds; None where none is."""
     try:
-        target = Parameters.parse(record.parameters or {})
         previous = Parameters.parse(record.previous or {})
+        target = _target(record, previous)
     except BadDataError as wrong:
         return str(wrong)
     reach = max(DEFAULT_POLICY.reach_violating, math.log(policy.step)) + _ROUNDING

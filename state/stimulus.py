@@ -172,8 +172,8 @@ class ProposalWritten:
     Attributes:
         proposal, sha256: its id, and the hash of its document.
         expires_s: plant time from which it is not decided on any more; None for never.
-        parameters: the values that its trial would set; None where it is not carried out by a trial.
-        previous: the parameters that it is a change of.
+        parameters: the values that its trial would set, of those that change; None where no trial carries it out.
+        previous: all parameters under which it was found.
         direction: the rule that found them, see `state.durable.Trial`.
         settings: path to the value that it asks for; None where it is not carried out by a reload.
     """

@@ -434,6 +434,15 @@ CASES = (
         ("4m",),
     ),
     Case(
+        "IaceHealingExhausted",
+        "given-up",
+        {series("iace_healing_exhausted"): "0x5 1x30"},
+        ("14s", "1m"),
+        (ONE, "one:8470 has run out of ideas: it tries nothing more until its back-off is over."),
+    ),
+    Case("IaceHealingExhausted", "not-yet", {series("iace_healing_exhausted"): "0x30"}, ("40s",)),
+    Case("IaceHealingExhausted", "tries-again", {series("iace_healing_exhausted"): "1x10 0x60"}, ("1m50s",)),
+    Case(
         "IaceRollbackFailed",
         "failed",
         {

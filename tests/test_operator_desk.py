@@ -729,8 +729,8 @@ def test_proposals_are_decided_once():
     stage = governing()
     stage.tell(ProposalWritten("p-1", "00" * 32))
     stage.tell(ProposalWritten("p-2", "11" * 32))
-    assert stage.command(asked.DecideProposal("p-1", approve=True)).text == "proposal p-1 is approved"
+    assert stage.command(asked.DecideProposal("p-1", approve=True)).text.startswith("proposal p-1 is approved")
     assert stage.command(asked.DecideProposal("p-2", approve=False)).text == "proposal p-2 is rejected"
-    assert stage.state.proposals == {"p-1": "approved", "p-2": "rejected"}
+    assert [record.status for record in stage.state.proposals.values()] == ["approved", "rejected"]
     refused(stage.command(asked.DecideProposal("p-1", approve=False)), "cannot be decided: it is approved")
     refused(stage.command(asked.DecideProposal("p-9", approve=True)), "cannot be decided: there is none of that id")

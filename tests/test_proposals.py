@@ -11,8 +11,7 @@ from jsonschema import Draft202012Validator
 
 from controller import proposals as module
 from controller.config import load
-from controller.findings import NOT_ESTIMATED
-from controller.proposals import ProposalFailedError, digest, encode, propose, write
+from controller.proposals import ProposalFailedError, Situation, digest, encode, propose, write, written
 from controller.record import Recorded
 from metrics.observation import Parameters
 from state.event import Event, EventKind
@@ -24,7 +23,8 @@ COMMAND = "iace run --seed 7"
 
 
 def proposals(record, overrides=None, **options):
-    return propose(record, journal_tip=TIP, config=load(None, overrides or {}, {}), command=COMMAND, **options)
+    config, tip, command = load(None, overrides or {}, {}), options.pop("tip", TIP), options.pop("command", COMMAND)
+    return propose(record, Situation(600.0, tip, config, command, **options))
 
 
 def of_kind(found, kind):
@@ -68,11 +68,10 @@ def test_equal_runs_give_equal_ids_and_other_content_another(eventful_run):
     again.run_id, again.wall_started = "other", "2031-01-01T00:00:00Z"
     first, second = proposals(eventful_run), proposals(again)
     assert first == second
-    config = load(None, {}, {})
-    moved = propose(eventful_run, journal_tip=(32, "cd" * 32), config=config, command=COMMAND)
+    moved = proposals(eventful_run, tip=(32, "cd" * 32))
     assert {item["id"] for item in moved}.isdisjoint(item["id"] for item in first)
-    content = {name: value for name, value in first[0].items() if name != "id"}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    content = {name: value for name, value in first[0].items() if name not in ("id", "commands")}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     assert first[0]["id"] == "p-" + hashlib.sha256(canonical).hexdigest()[:12]
     assert first[0]["anchor"] == {"seq": 31, "hash": "ab" * 32}
 
@@ -143,9 +142,14 @@ def test_kept_trials_become_a_vector_with_what_they_measured(eventful_run):
     assert found["expectation"]["basis"] == (
         "measured before and after trial(s) 1 of this run, whatever else changed meanwhile included"
     )
-    assert found["expectation"]["effects"]["objective"] == pytest.approx(-0.04)
-    assert found["expectation"]["effects"]["violation"] == pytest.approx(-0.035)
-    assert found["expectation"]["effects"]["objective_se"] == pytest.approx(0.002 * 2**0.5)
+    effects = found["expectation"]["effects"]
+    assert effects["objective"]["change"] == pytest.approx(-0.04)
+    half = 1.645 * 0.002 * 2**0.5
+    assert [effects["objective"]["low"], effects["objective"]["high"]] == pytest.approx([-0.04 - half, -0.04 + half])
+    assert effects["violation"] == {"change": pytest.approx(-0.035), "low": None, "high": None}
+    assert effects["rsi"] is None
+    assert found["carried_out_by"] == "people"  # it is in force already: there is nothing to try
+    assert written(found).parameters is None
 
 
 def test_an_unhealthy_end_proposes_the_next_step_without_guessing_its_effect(healthy_run):
@@ -155,7 +159,10 @@ def test_an_unhealthy_end_proposes_the_next_step_without_guessing_its_effect(hea
         "lambda1": {"from": 0.3, "to": 0.45},
         "lambda2": {"from": 0.35, "to": 0.525},
     }
-    assert found["expectation"] == dict(NOT_ESTIMATED)
+    assert found["expectation"]["estimated"] is False
+    assert found["expectation"]["basis"] == "not estimated: no trial of this run went that way"
+    assert set(found["expectation"]["effects"].values()) == {None}
+    assert found["carried_out_by"] == "trial"
     command = found["commands"][0]["command"]
     assert command == f"IACE_HEALING__AUTO_APPLY=true {COMMAND} --ticks 600"
 
@@ -166,7 +173,7 @@ def test_an_unhealthy_end_after_a_trial_that_way_estimates_from_it(eventful_run)
     found = proposals(eventful_run, parameters=Parameters(lambda2=0.4375), unhealthy=("action_cost",))
     step = next(item for item in of_kind(found, "parameters") if item["title"].startswith("Try"))
     assert step["expectation"]["basis"] == "mean of 1 trial(s) of this run in the same direction"
-    assert step["expectation"]["effects"]["objective"] == pytest.approx(-0.04)
+    assert step["expectation"]["effects"]["objective"]["change"] == pytest.approx(-0.04)
 
 
 def test_a_kpi_that_no_step_acts_on_is_left_to_people(healthy_run):
@@ -204,7 +211,7 @@ def test_several_kept_trials_are_measured_from_first_to_last(eventful_run):
     eventful_run.events = [item for item in eventful_run.events if item.event.kind is not EventKind.TRIAL_ROLLED_BACK]
     (found,) = of_kind(proposals(eventful_run), "parameters")
     assert found["change"]["parameters"] == {"lambda2": {"from": 0.35, "to": 0.546875}}
-    assert found["expectation"]["effects"]["objective"] == pytest.approx(0.03 - 0.09)
+    assert found["expectation"]["effects"]["objective"]["change"] == pytest.approx(0.03 - 0.09)
 
 
 def test_doubted_sensors_come_first(eventful_run):
@@ -235,8 +242,9 @@ def test_proposals_are_written_whole_under_their_ids(eventful_run, tmp_path):
     paths = write(found, tmp_path / "proposals")
     assert [path.name for path in paths] == [f"{item['id']}.json" for item in found]
     for path, item in zip(paths, found, strict=True):
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest(item)
         assert json.loads(path.read_bytes()) == item
+        canonical = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert hashlib.sha256(canonical).hexdigest() == digest(item) == written(item).sha256
     assert sorted((tmp_path / "proposals").iterdir()) == sorted(paths)
 
 

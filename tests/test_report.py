@@ -17,7 +17,7 @@ from controller.config import load
 from controller.files import jsonable, write_atomically
 from controller.junit import junit_xml
 from controller.next_steps import NEXT_STEPS
-from controller.proposals import propose
+from controller.proposals import Situation, propose
 from controller.summary import ROWS_MAX, sparkline
 from metrics.errors import NotPermittedError, StoreFailedError
 from state.outcome import PRECEDENCE, ExitCode, Outcome
@@ -29,7 +29,7 @@ SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "report.schema.json
 
 
 def document(record):
-    proposals = propose(record, journal_tip=TIP, config=load(None, {}, {}), command="iace run")
+    proposals = propose(record, Situation(600.0, TIP, load(None, {}, {}), "iace run"))
     return report.document(record, journal_tip=TIP, proposals=proposals)
 
 

@@ -27,6 +27,7 @@ from state.event import Event, EventKind
 from state.machine import PhaseMachine
 from state.outcome import ExitCode, Outcome
 from state.phase import Phase
+from state.proposal_record import ProposalRecord, ProposalStatus
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 E = EventKind
@@ -107,6 +108,22 @@ def test_the_state_is_told(meter):
     assert taken(meter, state=state).storm is False
 
 
+def test_proposals_and_exhaustion_come_from_the_state(meter):
+    """Every status has its number of proposals, and exhaustion lasts as long as the back-off."""
+    state = DurableState(PhaseMachine(daemon=True), exhausted_until_s=50.0)
+    for number, status in enumerate(("proposed", "proposed", "verified")):
+        state.proposals[f"p-{number}"] = ProposalRecord(f"p-{number}", ProposalStatus(status), 0.0)
+    record = make_record()
+    record.history.plant_time_s.append(49.0)
+    value = taken(meter, record, state=state)
+    assert {status: count for status, count in value.proposals.items() if count} == {"proposed": 2, "verified": 1}
+    assert len(value.proposals) == 7
+    assert value.healing_exhausted
+    record.history.plant_time_s.append(50.0)
+    assert not taken(meter, record, state=state).healing_exhausted
+    assert not taken(meter).healing_exhausted
+
+
 def test_wells_that_a_guard_leaves_in_place_are_told_while_they_last(meter):
     """Each safety guard has its number of blocked wells, 0 where it blocks none."""
     state = DurableState(PhaseMachine(daemon=False))
@@ -127,7 +144,6 @@ def test_the_run_is_told(meter):
             PhaseResult(Phase.PHASE_II, (undecided,), 89.0, 90.0),
             PhaseResult(Phase.PHASE_III, (failed,), 90.0, 92.5),
         ],
-        proposals=[{"id": "p-1"}, {"id": "p-2"}],
         outcome=Outcome(ExitCode.ISOLATION_BLOCKED, ("why",)),
     )
     accounts = StoreAccounts(6, 1, 2, 3, 0)
@@ -141,7 +157,7 @@ def test_the_run_is_told(meter):
     )
     assert value.phase_results == {"PHASE_I": 1, "PHASE_II": -1, "PHASE_III": 0}
     assert value.phase_durations_s == {"PHASE_I": 89.0, "PHASE_II": 1.0, "PHASE_III": 2.5}
-    assert (value.proposals, value.exit_code) == ({"open": 2}, 51)
+    assert value.exit_code == 51
     assert (value.journal_events, value.journal_failures) == (12, 1)
     assert value.stores == {"sqlite": accounts}
     assert value.parameters["lambda2"] == 0.35

@@ -190,6 +190,16 @@ _GOVERNANCE = (
         hold="5m",
     ),
     Alert(
+        "IaceHealingExhausted",
+        f"iace_healing_exhausted{{{LIVE}}} == 1",
+        Severity.WARNING,
+        Scope.PLANT,
+        "Healing has given up and leaves the matter to people.",
+        "{{ $labels.instance }} has run out of ideas: it tries nothing more until its back-off is over.",
+        after="0s",
+        hold="1m",
+    ),
+    Alert(
         "IaceRollbackFailed",
         "max without (parameter, outcome) "
         f'(increase(iace_healing_trials_total{{{LIVE},outcome="rollback_failed"}}[10m])) > 0',

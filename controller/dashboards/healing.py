@@ -13,6 +13,7 @@ from controller.dashboards.style import BLUE, GREEN, GREY, ORANGE, RED, steps
 from metrics.export_catalogue import KPI_METRICS
 from metrics.observation import PARAMETER_BOUNDS
 from state.event import EventKind
+from state.proposal_record import ProposalStatus
 
 OUTCOMES = {"kept": GREEN, "rolled_back": ORANGE, "rollback_failed": RED}
 
@@ -57,10 +58,12 @@ def _ended(outcome: str) -> str:
 def _proposals() -> model.Panel:
     about = About(
         "Proposals",
-        "Improvement proposals by the last run or governing window that wait for somebody: `iace proposals list`.",
+        "Improvement proposals that wait for somebody's decision: `iace proposals list`.",
         "short",
+        ("IaceHealingExhausted",),
     )
-    return stat_panel(about, prom(f"sum({of('iace_proposals')})"), steps=steps(GREY, (1, BLUE)))
+    proposed = f'status="{ProposalStatus.PROPOSED}"'
+    return stat_panel(about, prom(f"sum({of('iace_proposals', proposed)})"), steps=steps(GREY, (1, BLUE)))
 
 
 def _states() -> model.Panel:
@@ -136,7 +139,8 @@ def _told() -> model.Panel:
         "Trials and proposals, in words",
         "What was tried and why, what was measured, what was kept or rolled back, and which proposals were written.",
     )
-    kinds = (*TRIALS, EventKind.ROLLBACK_INTENDED, EventKind.PROPOSAL_WRITTEN)
+    proposals = (EventKind.PROPOSAL_WRITTEN, EventKind.PROPOSAL_DECIDED, EventKind.HEALING_EXHAUSTED)
+    kinds = (*TRIALS, EventKind.ROLLBACK_INTENDED, *proposals)
     return table_panel(
         about,
         [events(kind_is(*kinds))],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controller.proposals import ProposalFailedError, digest, propose, write
+from controller.proposals import ProposalFailedError, Situation, propose, write, written
+from controller.recording import Recording
+from controller.rehearsal import Rehearsal, tick_s
 from controller.session import Session, Ticking
 from metrics.observation import Capability
 from state.event import EventKind
 from state.phase import Phase
-from state.stimulus import CorrectionsClosed, CorrectionsOpened, ProposalWritten
+from state.stimulus import CorrectionsClosed, CorrectionsOpened
 from state.verdict import CheckResult, CheckStatus, PhaseResult
 
 CORRECTION_TICKS_MAX = 300
@@ -74,19 +76,35 @@ def _why_not(session: Session, unhealthy: tuple[str, ...]) -> str | None:
 def _proposals(session: Session, directory: Path, command: str) -> CheckResult:
     name = "improvement.proposal"
     try:
-        proposals = propose(
-            session.record,
-            journal_tip=session.loop.journal_tip,
-            config=session.config,
-            command=command,
-            parameters=session.loop.parameters,
-            unhealthy=session.loop.unhealthy(),
-        )
+        proposals = propose(session.record, _situation(session, command))
         paths = write(proposals, directory)
     except ProposalFailedError as error:
         return CheckResult(name, CheckStatus.FAILED, str(error))
     session.record.proposals.extend(proposals)
     for proposal in proposals:
-        session.loop.tell(ProposalWritten(str(proposal["id"]), digest(proposal)))
+        session.loop.tell(written(proposal))
     text = f"{len(paths)} proposal(s) written to {directory}"
     return CheckResult(name, CheckStatus.PASSED, text, len(paths), None, "proposals")
+
+
+def _situation(session: Session, command: str) -> Situation:
+    loop, config = session.loop, session.config
+    assessment, times_s = loop.assessment, session.record.history.plant_time_s
+
+    def recorded(last_s: float) -> Recording:
+        from controller.recording_store import recorded as read  # noqa: PLC0415 - most runs rehearse nothing
+
+        session.writer.flush(must_succeed=True)
+        return read(session.store, "this run", last_s=last_s)
+
+    return Situation(
+        now_s=loop.now_s,
+        journal_tip=loop.journal_tip,
+        config=config,
+        command=command,
+        parameters=loop.parameters,
+        unhealthy=loop.unhealthy(),
+        environment=None if assessment is None else assessment.environment,
+        trust=loop.governor.state.trust,
+        rehearsal=Rehearsal(recorded, config, nodes=session.record.nodes, tick_s=tick_s(times_s)),
+    )

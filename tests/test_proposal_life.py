@@ -1,0 +1,245 @@
+"""A proposal's life: decided, carried out by a trial or a reload, verified or rolled back, or out of time."""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+import pytest
+
+from metrics.haru.plant_model import Environment
+from metrics.observation import Parameters
+from state import command as asked
+from state.durable import GRAY_BOX
+from state.event import EventKind as E
+from state.healing import HealingPolicy
+from state.isolation import IsolationPolicy
+from state.journal import Journal
+from state.phase import Phase
+from state.proposal_record import RECORDS_KEPT, ProposalStatus
+from state.recovery import recover
+from state.stimulus import ProposalWritten, SettingsBrought, SnapshotDue
+
+Stage = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["Stage"]
+IN_FORCE = Parameters().as_dict()
+QUICK = IsolationPolicy(probation_ticks=5, backoff_base_s=10.0, ttl_s=60.0)
+BY_HAND = HealingPolicy(enabled=False, holdoff_s=0.0)
+DRIFTED = Environment(frequency_spread=0.15**2, typical_spread=0.15**2)
+
+
+def governing(healing=BY_HAND):
+    stage = Stage(50, 7, policy=QUICK, healing=healing, daemon=True).reach(Phase.GOVERNING)
+    stage.tick(70)
+    return stage
+
+
+def write(stage, name="p-1", *, parameters=None, previous=None, direction="both_up", **options):
+    """A proposal of a trial, by default the next fixed step."""
+    parameters = {"lambda1": 0.45, "lambda2": 0.525} if parameters is None else parameters
+    options = {"parameters": parameters, "previous": previous or IN_FORCE, "direction": direction, **options}
+    stage.tell(ProposalWritten(name, "00" * 32, **options))
+
+
+def decide(stage, name="p-1", *, approve=True, by="ada"):
+    return stage.command(asked.DecideProposal(name, approve), by=by)
+
+
+def status(stage, name="p-1"):
+    return str(stage.state.proposals[name].status)
+
+
+def test_an_approved_change_is_tried_and_verified():
+    """The trial names its proposal, and what holds the limits is kept: approved, applied, verified."""
+    stage = governing()
+    stage.kpis["action_cost"] = 0.08
+    stage.tick(20)
+    write(stage)
+    stage.tick(5)
+    assert (status(stage), stage.state.trial) == ("proposed", None)
+    assert decide(stage).text == "proposal p-1 is approved; its trial begins as soon as nothing speaks against it"
+    stage.until(E.TRIAL_STARTED)
+    started = stage.of(E.TRIAL_STARTED)[0].data
+    assert (started["proposal"], started["direction"]) == ("p-1", "both_up")
+    assert started["reason"] == "proposal p-1, approved by ada"
+    assert started["to"] == {**IN_FORCE, "lambda1": 0.45, "lambda2": 0.525}
+    assert (status(stage), stage.state.proposals["p-1"].trial) == ("applied", 1)
+    stage.kpis["action_cost"] = 0.02
+    stage.until(E.TRIAL_KEPT)
+    assert status(stage) == "verified"
+    assert stage.plant.parameters == Parameters(lambda1=0.45, lambda2=0.525)
+
+
+def test_what_does_not_help_is_rolled_back():
+    """A trial that makes things worse ends in the values before, and so does its proposal."""
+    stage = governing()
+    write(stage)
+    decide(stage)
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.08
+    stage.until(E.TRIAL_ROLLED_BACK)
+    assert status(stage) == "rolled_back"
+    assert stage.plant.parameters == Parameters()
+    stage.tick(50)
+    assert len(stage.of(E.TRIAL_STARTED)) == 1
+
+
+def test_a_restart_rolls_its_trial_back_and_forgets_no_proposal():
+    """After a crash the journal tells each proposal's standing, and the open trial ends in the last good values."""
+    stage = governing()
+    write(stage)
+    write(stage, "p-2")
+    decide(stage)
+    stage.until(E.TRIAL_APPLIED)
+    stage.restart()
+    assert (status(stage), status(stage, "p-2")) == ("applied", "proposed")
+    stage.until(E.TRIAL_ROLLED_BACK)
+    assert (status(stage), status(stage, "p-2")) == ("rolled_back", "proposed")
+    decide(stage, "p-2")
+    stage.restart()
+    stage.until(E.TRIAL_STARTED, 200)
+    assert status(stage, "p-2") == "applied"
+
+
+def test_a_snapshot_holds_the_proposals_in_their_order(tmp_path):
+    """What a snapshot gives is what the events give, byte for byte."""
+    stage = governing()
+    for name in ("p-9", "p-1", "p-5"):
+        write(stage, name, settings={"isolation.quorum": 4}, parameters=None, expires_s=9000.0)
+    decide(stage, "p-5", approve=False)
+    stage.tell(SnapshotDue())
+    file = Journal(tmp_path / "journal.db")
+    file.append(stage.events, epoch=1, wall_time="2030-01-01T00:00:00Z")
+    recovered = recover(file, daemon=True).state
+    file.close()
+    assert recovered.snapshot() == stage.governor.snapshot()
+    assert list(recovered.proposals) == ["p-9", "p-1", "p-5"]
+    assert recovered.proposals["p-5"].status is ProposalStatus.REJECTED
+
+
+def test_an_approved_change_waits_while_a_guard_forbids_it():
+    """A well in place, or the hold-off after it, holds the trial back; the refusal names the proposal."""
+    stage = governing(HealingPolicy(enabled=False, holdoff_s=60.0))
+    stage.make_bad("n3")
+    stage.until(E.ISOLATION_VERIFIED)
+    write(stage)
+    decide(stage)
+    stage.tick(30)
+    assert status(stage) == "approved"
+    held = [(refusal.guard, refusal.subject) for refusal in stage.refusals if refusal.rule == "heal"]
+    assert set(held) == {("holdoff", "p-1")}
+    stage.until(E.TRIAL_STARTED)
+    assert status(stage) == "applied"
+
+
+def test_healing_that_has_given_up_does_not_hold_a_person_back():
+    """Exhaustion leaves the matter to people, so their decision is carried out within its back-off."""
+    stage = governing()
+    stage.state.exhausted_until_s = stage.shadow.exhausted_until_s = 1e6
+    write(stage)
+    decide(stage)
+    stage.until(E.TRIAL_STARTED)
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_nobody_decides_on_what_is_out_of_time(approve):
+    """From its time on a proposal is expired, by nobody, and so is an approved trial that never got its turn."""
+    stage = governing()
+    write(stage, expires_s=stage.now_s + 20.0)
+    stage.plant_safe_mode = True  # which holds trials back
+    if approve:
+        decide(stage)
+    stage.tick(20)
+    assert stage.of(E.PROPOSAL_DECIDED)[-1].data == {
+        "id": "p-1",
+        "status": "expired",
+        "by": "expiry",
+        "reason": "its time is over",
+    }
+    answer = decide(stage, approve=False)
+    assert not answer.accepted
+    assert answer.text == "proposal p-1 cannot be decided: it is expired"
+
+
+def test_a_change_of_what_is_no_longer_in_force_is_over():
+    """Where the parameters were changed otherwise, it ends and says which; approving it is refused before that."""
+    stage = governing()
+    write(stage)
+    write(stage, "p-2", previous={**IN_FORCE, "alpha": 0.5})
+    stage.tick()
+    assert (status(stage), status(stage, "p-2")) == ("proposed", "proposed")  # α follows the supply by itself
+    stage.plant.parameters = Parameters(lambda1=0.4)
+    stage.tick()
+    assert status(stage) == "expired"
+    assert stage.state.proposals["p-1"].reason == (
+        "it is a change of parameters that are not in force any more: lambda1 is 0.4 and no longer 0.3"
+    )
+    write(stage, "p-3")
+    answer = decide(stage, "p-3")
+    assert not answer.accepted
+    assert answer.text.startswith("proposal p-3 cannot be approved: it is a change of parameters that are not in force")
+
+
+def test_a_change_for_another_environment_is_refused_or_waits():
+    """While the model expects nothing of it any more, it cannot be approved, and its trial does not begin."""
+    stage = governing()
+    stage.environment = DRIFTED
+    stage.tick()
+    write(stage, parameters={"lambda1": 0.42, "lambda2": 0.5}, direction=GRAY_BOX)
+    decide(stage)
+    stage.environment = dataclasses.replace(DRIFTED, price=8.0)  # coupling has become dear meanwhile
+    stage.tick(30)
+    assert status(stage) == "approved"
+    assert {refusal.guard for refusal in stage.refusals if refusal.rule == "heal"} >= {"environment_moved"}
+    write(stage, "p-2", parameters={"lambda1": 0.42, "lambda2": 0.5}, direction=GRAY_BOX)
+    answer = decide(stage, "p-2")
+    assert not answer.accepted
+    assert answer.text.startswith("proposal p-2 cannot be approved: the environment has moved: the model now expects")
+    stage.environment = DRIFTED
+    stage.until(E.TRIAL_STARTED)
+    assert stage.of(E.TRIAL_STARTED)[0].data["proposal"] == "p-1"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"lambda1": 0.9}, "lambda1 would change by a factor of 3, and 2.01 is the most at a time"),
+        ({"lambda2": 2.0}, "lambda2 = 2.0 is outside 0.01 to 1.0"),
+        ({"alpha": 2.0}, "alpha would change by +1, and 0.5 is the most"),
+        ({"lambda3": 0.5}, "lambda3 is not a parameter"),
+    ],
+)
+def test_a_step_beyond_the_limits_is_not_approved(parameters, words):
+    """Bounds and steps hold for proposals as for healing."""
+    stage = governing()
+    write(stage, parameters=parameters)
+    answer = decide(stage)
+    assert not answer.accepted
+    assert words in answer.text
+    assert status(stage) == "proposed"
+
+
+def test_settings_are_applied_by_a_reload_and_the_rest_by_people():
+    """Approval says how; a reload marks what was approved, and only that."""
+    stage = governing()
+    for name in ("p-1", "p-2"):
+        stage.tell(ProposalWritten(name, "00" * 32, 500.0, settings={"isolation.quorum": 4}))
+    stage.tell(ProposalWritten("p-3", "00" * 32, 500.0))
+    assert decide(stage).text == "proposal p-1 is approved; it is applied by the reload that brings its settings"
+    assert decide(stage, "p-3").text == "proposal p-3 is approved; carrying it out is up to people"
+    stage.tell(SettingsBrought("p-1", "ann"))
+    stage.tell(SettingsBrought("p-2", "ann"))
+    assert (status(stage), status(stage, "p-2")) == ("applied", "proposed")
+    assert stage.of(E.PROPOSAL_DECIDED)[-1].data["by"] == "ann"
+    stage.tick(600)
+    assert [status(stage, name) for name in ("p-1", "p-2", "p-3")] == ["applied", "expired", "approved"]
+
+
+def test_only_so_many_are_remembered():
+    """The oldest that are over are forgotten; what may still come to something is not."""
+    stage = governing()
+    write(stage, "open")
+    for number in range(RECORDS_KEPT + 20):
+        write(stage, f"p-{number}")
+        decide(stage, f"p-{number}", approve=False)
+    assert len(stage.state.proposals) == RECORDS_KEPT
+    assert next(iter(stage.state.proposals)) == "open"
+    assert f"p-{RECORDS_KEPT + 19}" in stage.state.proposals
