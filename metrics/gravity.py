@@ -5,6 +5,10 @@ Every node is left out once: what would its cluster gain in coherence without it
 are the vector g; |g| beyond a critical value is a gravity well. g0 grows with the spread that all nodes show together,
 so that a change of the environment does not turn healthy nodes into wells.
 
+What is sudden need not wait for the averages to come round: where a node also serves clearly worse than its peers, |g|
+over the last 3 ticks counts as well, two thirds of it, if that is more. Phases and service then tell of the same fault,
+so that bad sensors alone do not get through, nor does noise. While the environment drifts, only what lasts counts.
+
 Assumptions: reported phases and amplitudes mean what they say (`crosscheck.py` asks whether to believe them), and most
 of a node's peers are healthy. Left out: what should be done about a well, which is the governor's question.
 
@@ -23,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.errors import BadDataError
-from metrics.leave_one_out import Bools, Floats, Indices, LeaveOneOut
+from metrics.leave_one_out import Bools, ClusterSums, Floats, Indices, LeaveOneOut
 from metrics.observation import SIGNAL_NAMES, NodeSignals, Observation, Topology
 
 GRAVITY_CRITICAL = 1.5  # G_CRIT: no healthy node-tick of 7 million exceeded 1.35
@@ -33,6 +37,10 @@ PRIOR_SPREAD = 0.12  # spread of q in a healthy system, towards which a small sa
 PRIOR_NODES = 20.0  # and how many nodes that prior counts for: the raw MAD of 5 nodes is useless
 REFERENCE_SPREAD = 0.18  # spread of q up to which the unit g0 stays at its base
 NORMAL_MAD = 1.4826  # from median absolute deviation to standard deviation, for a normal distribution
+SUDDEN_TICKS = 3.0  # time constant of the sudden averages
+SUDDEN_SHARE = 2.0 / 3.0  # their noise is that much larger: 1.98 at most for 3 ticks in a row, healthy (seeds 0 to 13)
+SUDDEN_DEFICIT = 0.3  # k from which service tells of the same fault; above .2 hardly any healthy node is seen
+SUDDEN_SPREAD_MAX = 1.05  # beyond it all nodes differ more than usual: the environment drifts
 COUNT_MAX = 1e15  # more transactions in a tick than this are garbage, and would drown the sums
 
 AnyArray = TypeVar("AnyArray", bound=NDArray[np.generic])
@@ -45,7 +53,7 @@ class FieldReading:
     Attributes:
         tick: the plant's tick it was read at.
         gravity: float64[N], |g|; the last known value where a node gives no new evidence.
-        components: float64[N, 3], h₊, q and k₊, each over g0.
+        components: float64[N, 3], h₊, q and k₊, each over g0; the sudden ones, at two thirds, where those counted.
         samples: int32[N], ticks of usable evidence so far; isolation does not reset it, a long gap does.
         trusted: bool[N], new evidence in this tick and enough of it behind.
         cluster_gravity: float64[M], |g_c| of each cluster within the system, in the nodes' unit: a drift that spreads
@@ -100,8 +108,8 @@ class GravityField:
         averages = self._averages_for(topology, observation.tick)
         usable = _usable(signals)
         sums = averages.sum_vectors(signals, usable)
-        fresh, weight = averages.weigh(usable, sums, observation.tick)
-        averages.smooth(signals, sums, weight)
+        fresh, weight, sudden_weight = averages.weigh(usable, sums, observation.tick)
+        averages.smooth(signals, sums, weight, sudden_weight)
         averages.smooth_clusters(sums, observation.tick)
         unit = self._unit(averages.q, sums.outside)
         h, q, k = components = np.empty((3, len(fresh)))
@@ -109,9 +117,12 @@ class GravityField:
         q[:] = averages.q
         averages.service_deficit(sums, out=k)
         components /= unit
+        gravity = np.sqrt(np.einsum("ij,ij->j", components, components))
+        if unit <= SUDDEN_SPREAD_MAX * self._g0:
+            _count_sudden(averages, sums, unit, gravity, components)
         return FieldReading(
             tick=observation.tick,
-            gravity=_frozen(np.sqrt(np.einsum("ij,ij->j", components, components))),
+            gravity=_frozen(gravity),
             components=_frozen(components).T,
             samples=_frozen(averages.samples.copy()),
             trusted=_frozen(fresh & (averages.samples >= self._evidence_ticks)),
@@ -125,7 +136,13 @@ class GravityField:
     def _averages_for(self, topology: Topology, tick: int) -> LeaveOneOut:
         averages = self._averages
         if averages is None or tick < self._tick:
-            averages = LeaveOneOut(topology, tick, tau_ticks=self._tau_ticks, gap_max_ticks=self._evidence_ticks)
+            averages = LeaveOneOut(
+                topology,
+                tick,
+                tau_ticks=self._tau_ticks,
+                sudden_ticks=SUDDEN_TICKS,
+                gap_max_ticks=self._evidence_ticks,
+            )
         elif not _same(averages.topology, topology):
             averages = averages.moved_to(topology, tick)
         self._averages, self._tick = averages, tick
@@ -162,6 +179,19 @@ def _usable(signals: NodeSignals) -> Bools:
         usable &= counts >= 0.0
         usable &= counts <= COUNT_MAX
     return usable
+
+
+def _count_sudden(averages: LeaveOneOut, sums: ClusterSums, unit: float, gravity: Floats, components: Floats) -> None:
+    """Let the sudden |g| of nodes that clearly serve worse than their peers take the place of a lesser lasting one."""
+    deficit = averages.service_deficit(sums, out=np.empty_like(gravity), sudden=True)
+    nodes = np.flatnonzero(deficit >= SUDDEN_DEFICIT)
+    if not nodes.size:
+        return
+    sudden = np.stack([np.maximum(averages.sudden_h[nodes], 0.0), averages.sudden_q[nodes], deficit[nodes]])
+    sudden *= SUDDEN_SHARE / unit
+    length = np.sqrt(np.einsum("ij,ij->j", sudden, sudden))
+    more = length > gravity[nodes]
+    gravity[nodes[more]], components[:, nodes[more]] = length[more], sudden[:, more]
 
 
 def _median(values: Floats) -> float:

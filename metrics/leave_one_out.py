@@ -22,12 +22,15 @@ from metrics.smoothing import gap_weight
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
+Weight = float | Floats
 
 ARRIVALS_MIN = 0.5  # below half an arrival a tick the ratio of commits to arrivals says nothing
 _ONE = np.ones(1)
 _TINY = float(np.finfo(np.float64).tiny)  # keeps 0/0 at 0 where a node has nobody to compare with
 
-_NODE_STATE = ("h", "q", "commits", "arrivals", "samples", "seen_tick")
+_AVERAGES = ("h", "q", "commits", "arrivals")
+_SUDDEN = tuple(f"sudden_{name}" for name in _AVERAGES)
+_NODE_STATE = (*_AVERAGES, *_SUDDEN, "samples", "seen_tick")
 _CLUSTER_STATE = ("cluster_h", "cluster_q")
 
 
@@ -58,24 +61,27 @@ class ClusterSums:
 
 
 class LeaveOneOut:
-    """Moving averages of h, q, commits and arrivals of every node, and of h and q of every cluster.
+    """Moving averages of h, q, commits and arrivals of every node, lasting and sudden, and of h and q of every cluster.
 
     Args:
         topology: the nodes and clusters.
         tick: the tick of the first observation.
-        tau_ticks: time constant of the averages.
+        tau_ticks, sudden_ticks: time constants of the averages.
         gap_max_ticks: a node unseen for longer starts afresh: its one new value would outweigh all the rest.
     """
 
-    def __init__(self, topology: Topology, tick: int, *, tau_ticks: float, gap_max_ticks: int) -> None:
+    def __init__(
+        self, topology: Topology, tick: int, *, tau_ticks: float, sudden_ticks: float, gap_max_ticks: int
+    ) -> None:
         nodes, clusters = len(topology.nodes), len(topology.clusters)
         self.topology = topology
         self.h, self.q, self.commits, self.arrivals = np.zeros((4, nodes))
+        self.sudden_h, self.sudden_q, self.sudden_commits, self.sudden_arrivals = np.zeros((4, nodes))
         self.samples = np.zeros(nodes, dtype=np.int32)
         self.seen_tick = np.full(nodes, tick - 1, dtype=np.int64)
         self.cluster_h, self.cluster_q = np.zeros((2, clusters))
         self.cluster_tick = tick - 1
-        self._tau_ticks = tau_ticks
+        self._tau_ticks, self._sudden_ticks = tau_ticks, sudden_ticks
         self._gap_max_ticks = gap_max_ticks
         self._cluster_of: Indices = topology.cluster_of.astype(np.intp)
         # The arrays of a tick live as long as the topology: allocating them anew costs as much as filling them.
@@ -83,7 +89,13 @@ class LeaveOneOut:
 
     def moved_to(self, topology: Topology, tick: int) -> Self:
         """The averages under another topology: nodes and clusters that stay keep theirs, new ones start afresh."""
-        moved = type(self)(topology, tick, tau_ticks=self._tau_ticks, gap_max_ticks=self._gap_max_ticks)
+        moved = type(self)(
+            topology,
+            tick,
+            tau_ticks=self._tau_ticks,
+            sudden_ticks=self._sudden_ticks,
+            gap_max_ticks=self._gap_max_ticks,
+        )
         moved.cluster_tick = self.cluster_tick
         for names, before, now in (
             (_NODE_STATE, self.topology.nodes, topology.nodes),
@@ -108,8 +120,8 @@ class LeaveOneOut:
         count = (self.topology.sizes - left_out).astype(np.float64)
         return ClusterSums(outside, count, self._by_cluster(self._y_re, outside), self._by_cluster(self._y_im, outside))
 
-    def weigh(self, usable: Bools, sums: ClusterSums, tick: int) -> tuple[Bools, float | Floats]:
-        """Who gives new evidence in this tick, and the weight of this tick's values (0 for all others).
+    def weigh(self, usable: Bools, sums: ClusterSums, tick: int) -> tuple[Bools, Weight, Weight]:
+        """Who gives new evidence in this tick, and this tick's weight in both averages (0 for all others).
 
         New evidence is a usable signal of a later tick, from a node that has a counted peer to be compared with.
         """
@@ -119,17 +131,21 @@ class LeaveOneOut:
             fresh &= self._others(sums.count, _ONE, sums, self._b) > 0
         stale = np.flatnonzero(fresh & (gap > self._gap_max_ticks))
         if stale.size:
-            for array in (self.h, self.q, self.commits, self.arrivals, self.samples):
-                array[stale] = 0
+            for name in (*_AVERAGES, *_SUDDEN, "samples"):
+                getattr(self, name)[stale] = 0
             gap[stale] = 1
         self.samples += fresh
         np.copyto(self.seen_tick, tick, where=fresh)
         if fresh.all() and (gap == gap[0]).all():
-            return fresh, gap_weight(int(gap[0]), self._tau_ticks)
-        return fresh, np.where(fresh, 1.0 - np.power(1.0 - 1.0 / self._tau_ticks, gap), 0.0)
+            ticks = int(gap[0])
+            return fresh, gap_weight(ticks, self._tau_ticks), gap_weight(ticks, self._sudden_ticks)
+        lasting, sudden = (
+            np.where(fresh, 1.0 - np.power(1.0 - 1.0 / tau, gap), 0.0) for tau in (self._tau_ticks, self._sudden_ticks)
+        )
+        return fresh, lasting, sudden
 
-    def smooth(self, signals: NodeSignals, sums: ClusterSums, weight: float | Floats) -> None:
-        """Move the averages of h, q, commits and arrivals towards this tick's values by `weight`."""
+    def smooth(self, signals: NodeSignals, sums: ClusterSums, weight: Weight, sudden_weight: Weight) -> None:
+        """Move both averages of h, q, commits and arrivals towards this tick's values by their weights."""
         y_re, y_im, a, b, c = self._y_re, self._y_im, self._a, self._b, self._c
         zeta_re = self._others(sums.re, y_re, sums, self._zeta_re)
         zeta_im = self._others(sums.im, y_im, sums, self._zeta_im)
@@ -142,12 +158,13 @@ class LeaveOneOut:
         peers = self._others(sums.count, _ONE, sums, self._zeta_re)
         share = np.divide(peers, np.add(peers, 1.0, out=self._zeta_im), out=self._zeta_im)
         whole *= share
-        _move(self.h, np.subtract(zeta, whole, out=whole), weight, scratch=self._zeta_re)
+        gain = np.subtract(zeta, whole, out=whole)
         pull *= np.sqrt(share, out=share)
         pull /= np.maximum(zeta, _TINY, out=zeta)
-        _move(self.q, pull, weight, scratch=a)
-        _move(self.commits, signals.commits, weight, scratch=a)
-        _move(self.arrivals, signals.arrivals, weight, scratch=a)
+        values = (gain, pull, signals.commits, signals.arrivals)
+        for names, tick_weight in ((_AVERAGES, weight), (_SUDDEN, sudden_weight)):
+            for name, value in zip(names, values, strict=True):
+                _move(getattr(self, name), value, tick_weight, scratch=a)
 
     def smooth_clusters(self, sums: ClusterSums, tick: int) -> None:
         """Leave each cluster out of the system, as if it were one node that points to its mean; move its averages."""
@@ -164,14 +181,16 @@ class LeaveOneOut:
         pull = (im * zeta_re - re * zeta_im) / np.maximum(zeta, _TINY) * np.sqrt(share)
         self.cluster_q += weight * (pull - self.cluster_q)
 
-    def service_deficit(self, sums: ClusterSums, out: Floats) -> Floats:
+    def service_deficit(self, sums: ClusterSums, out: Floats, *, sudden: bool = False) -> Floats:
         """k₊ into `out`: by how much less a node commits of what arrives than the others of its cluster do together."""
         a, b = self._a, self._b
-        arrivals = self._others(self._by_cluster(self.arrivals, sums.outside), self.arrivals, sums, a)
-        comparable = (arrivals >= ARRIVALS_MIN) & (self.arrivals >= ARRIVALS_MIN)
-        others = self._others(self._by_cluster(self.commits, sums.outside), self.commits, sums, b)
+        arrived = self.sudden_arrivals if sudden else self.arrivals
+        committed = self.sudden_commits if sudden else self.commits
+        arrivals = self._others(self._by_cluster(arrived, sums.outside), arrived, sums, a)
+        comparable = (arrivals >= ARRIVALS_MIN) & (arrived >= ARRIVALS_MIN)
+        others = self._others(self._by_cluster(committed, sums.outside), committed, sums, b)
         others /= np.maximum(arrivals, ARRIVALS_MIN, out=a)
-        own = np.divide(self.commits, np.maximum(self.arrivals, ARRIVALS_MIN, out=a), out=a)
+        own = np.divide(committed, np.maximum(arrived, ARRIVALS_MIN, out=a), out=a)
         np.subtract(np.minimum(others, 1.0, out=b), np.minimum(own, 1.0, out=a), out=out)
         out *= comparable
         return np.maximum(out, 0.0, out=out)
@@ -199,7 +218,7 @@ def _magnitude(re: Floats, im: Floats, out: Floats, scratch: Floats) -> Floats:
     return np.sqrt(out, out=out)
 
 
-def _move(average: Floats, value: Floats, weight: float | Floats, scratch: Floats) -> None:
+def _move(average: Floats, value: Floats, weight: Weight, scratch: Floats) -> None:
     """Do average += weight · (value − average); values of weight 0 are not looked at, as they may be NaN."""
     step = np.subtract(value, average, out=scratch)
     if isinstance(weight, np.ndarray):

@@ -97,6 +97,41 @@ def test_moving_average_has_the_time_constant_of_twenty_ticks():
     assert reading.components[0, 1] * reading.unit == pytest.approx(final * (1 - 0.95**20), rel=1e-9)
 
 
+def falls_out(field, topology, **changes):
+    """|g| of node 0 in each of six ticks after which it stands across, with some of its signals changed."""
+    settle(field, topology, 100)
+    phase = np.where(np.arange(len(topology.nodes)) == 0, 2.0, 0.0)
+    ticks = (still(topology, tick, phase=phase, **changes) for tick in range(101, 107))
+    return np.array([field.update(tick).gravity[0] for tick in ticks])
+
+
+def test_what_service_confirms_counts_at_once():
+    """Out of phase and out of service is a well in two ticks, with its components; out of phase alone is not."""
+    topology = topology_of([7])
+    commits = np.where(np.arange(7) == 0, 2.0, 20.0)
+    field = GravityField()
+    assert (falls_out(field, topology, commits=commits)[1:] > 1.5).all()
+    reading = field.update(still(topology, 107, commits=commits))
+    length = np.sqrt((reading.components**2).sum(axis=1))
+    np.testing.assert_allclose(length, reading.gravity)
+    lasting = falls_out(GravityField(), topology)
+    assert (lasting < 1.5).all()
+    share = 1.0 - 0.95 ** np.arange(1, 7)
+    np.testing.assert_allclose(lasting, lasting[0] / 0.05 * share)
+
+
+def test_nothing_sudden_counts_while_all_nodes_differ():
+    """Where the environment drifts, and g0 with it, a node that falls out of phase and service has to last."""
+    topology = topology_of([10])
+    phase = np.linspace(-0.6, 0.6, 10)
+    commits = np.where(np.arange(10) == 0, 2.0, 20.0)
+    field = GravityField()
+    settled = settle(field, topology, 100, phase=phase)
+    assert settled.spread > 1.5
+    drifting = field.update(still(topology, 101, phase=phase, commits=commits))
+    assert drifting.components[0, 2] == pytest.approx(0.05 * 0.9 / drifting.unit, rel=0.01)
+
+
 def test_a_gap_counts_as_its_ticks():
     """Observations every fifth tick with steady signals lead to the same averages as one every tick."""
     topology = topology_of([4])
@@ -269,10 +304,11 @@ def test_healthy_clusters_stay_far_below_critical(nodes, seeds, ticks, median, u
 @pytest.mark.parametrize(
     ("kind", "latest"),
     [
-        (FaultKind.BYZANTINE, 16),
-        (FaultKind.SILENT, 20),
-        (FaultKind.STEALTH, 30),
-        (FaultKind.DETUNED, 45),
+        (FaultKind.BYZANTINE, 8),
+        (FaultKind.SILENT, 10),
+        (FaultKind.FLAPPING, 10),
+        (FaultKind.STEALTH, 20),
+        (FaultKind.DETUNED, 30),
         (FaultKind.SLOW, 45),
     ],
 )
@@ -291,7 +327,7 @@ def test_bad_nodes_are_found(nodes, kind, latest):
         reading = field.update(plant.observe())
         beyond = np.where(reading.trusted & (reading.gravity > 1.5), beyond + 1, 0)
     assert np.flatnonzero(beyond >= 3).tolist() == [bad]
-    assert delay >= 5
+    assert delay >= 3
 
 
 def test_a_cluster_that_drifts_away_is_found():
