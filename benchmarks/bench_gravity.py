@@ -62,7 +62,8 @@ class BarePasses:
         self._signals = signals
         self._cluster = topology.cluster_of.astype(np.intp)
         self._sizes = topology.sizes.astype(np.float64)
-        self._h, self._q, self._commits, self._arrivals = np.zeros((4, len(topology.nodes)))
+        self._h, self._q, self._commits, self._arrivals = self._lasting = np.zeros((4, len(topology.nodes)))
+        self._sudden = np.zeros((4, len(topology.nodes)))
         self._temporary = np.empty((8, len(topology.nodes)))
 
     def __call__(self) -> None:
@@ -88,18 +89,20 @@ class BarePasses:
         np.multiply(whole, share, out=whole)
         np.multiply(pull, np.sqrt(share, out=share), out=pull)
         np.subtract(length, whole, out=length)
-        _smooth(self._h, length, share)
-        _smooth(self._q, pull, share)
-        _smooth(self._commits, self._signals.commits, share)
-        _smooth(self._arrivals, self._signals.arrivals, share)
+        for averages in (self._lasting, self._sudden):
+            for average, value in zip(
+                averages, (length, pull, self._signals.commits, self._signals.arrivals), strict=True
+            ):
+                _smooth(average, value, share)
 
     def _combine(self) -> None:
         _, _, deficit, own, spread, lift, norm, square = self._temporary
-        self._others(self._commits, deficit)
-        self._others(self._arrivals, own)
-        np.minimum(np.divide(deficit, own, out=deficit), 1.0, out=deficit)
-        np.minimum(np.divide(self._commits, self._arrivals, out=own), 1.0, out=own)
-        np.maximum(np.subtract(deficit, own, out=deficit), 0.0, out=deficit)
+        for _, _, commits, arrivals in (self._sudden, self._lasting):
+            self._others(commits, deficit)
+            self._others(arrivals, own)
+            np.minimum(np.divide(deficit, own, out=deficit), 1.0, out=deficit)
+            np.minimum(np.divide(commits, arrivals, out=own), 1.0, out=own)
+            np.maximum(np.subtract(deficit, own, out=deficit), 0.0, out=deficit)
         np.abs(self._q, out=spread)
         spread.partition(len(spread) // 2)
         np.maximum(self._h, 0.0, out=lift)

@@ -65,9 +65,9 @@ def main() -> None:
 @contextlib.contextmanager
 def _governing(nodes: int, seed: int) -> Iterator[Daemon]:
     """A daemon in GOVERNING; its phases count as passed."""
-    values = {
+    values: dict[str, dict[str, object]] = {
         "plant": {"nodes": nodes, "seed": seed},
-        "healing": HEALING,
+        "healing": dict(HEALING),
         "isolation": {"confirm_ticks": 10_000},  # nodes are left alone: this is about parameters
     }
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from qecs.cluster import Cluster
     from qecs.strict_http import StrictServer
 
+BODIES_MAX = 3600  # ticks whose transactions the ledger holds
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands of this module."""
@@ -60,7 +62,8 @@ def _cluster(options: argparse.Namespace) -> Cluster:
     from qecs.cluster import GENESIS_BALANCE, Cluster  # noqa: PLC0415 - as above
     from qecs.ledger import Ledger  # noqa: PLC0415 - as above
 
-    plain = Cluster(options.nodes, clusters=options.clusters, seed=options.seed)
+    # Whoever audits it sees an hour of transactions; all of them would fill the memory in the end.
+    plain = Cluster(options.nodes, clusters=options.clusters, seed=options.seed, bodies_max=BODIES_MAX)
     if options.data_dir is None:
         return plain
     directory = options.data_dir / "ledger"
@@ -68,7 +71,8 @@ def _cluster(options: argparse.Namespace) -> Cluster:
         ledger = Ledger.recover(directory)
     else:
         balances = np.full(options.nodes, GENESIS_BALANCE, dtype=np.int64)
-        ledger = Ledger.genesis(balances, plain.ledger.cluster_bounds, directory=directory)
+        bounds = plain.ledger.cluster_bounds
+        ledger = Ledger.genesis(balances, bounds, directory=directory, bodies_max=BODIES_MAX)
     return Cluster(options.nodes, clusters=options.clusters, seed=options.seed, ledger=ledger)
 
 

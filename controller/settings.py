@@ -243,14 +243,22 @@ class IsolationSettings(Section):
     rate_per_minute: float = Field(
         default=5.0,
         gt=0,
-        description="Isolations a minute in the long run; above 500 nodes at least 1 % of the nodes.",
+        description="Isolations a minute in the long run; at least `rate_share` of the nodes.",
         json_schema_extra={"unit": "1/min"},
     )
     burst: float = Field(
         default=5.0,
         ge=1,
-        description="Isolations that may follow one another at once; above 500 nodes at least 1 % of the nodes.",
+        description="Isolations that may follow one another at once; at least `rate_share` of the nodes.",
         json_schema_extra={"unit": "nodes"},
+    )
+    rate_share: float = Field(
+        default=0.10,
+        ge=0,
+        lt=1,
+        description="Share of the nodes that rate and burst are at least: five of fifty is a tenth, and with less, a "
+        "hundred bad ones of a thousand nodes would go on for many minutes.",
+        json_schema_extra={"unit": "1"},
     )
     verify_s: float = Field(
         default=10.0,

@@ -15,7 +15,7 @@ from controller.clock import Clock, SystemClock, VirtualClock
 from controller.config import fingerprint
 from controller.console import RunConsole
 from controller.effector import Effector
-from controller.governed import Governed, facts
+from controller.governed import CHECKS, Governed, facts
 from controller.loop import Loop
 from controller.meter import Meter
 from controller.plant_time import PlantTime
@@ -36,6 +36,8 @@ from state.governor import Governor
 from state.journal import Journal
 from state.phase import Phase
 from state.stimulus import Restarted, Started
+
+BODIES_MAX = 3600  # an hour of an embedded plant's transactions
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Stays:
             ConfigInvalidError: there can be no such plant.
         """
         virtual = VirtualClock()
-        plant = make_plant(config, virtual)
+        plant = make_plant(config, virtual, bodies_max=BODIES_MAX)
         if config.plant.kind == "embedded":
             from controller.plants.embedded import EmbeddedPlant  # noqa: PLC0415 - made already, so imported already
 
@@ -109,7 +111,10 @@ class Stays:
         else:
             governed.loop.tell(Restarted(epoch, info.capabilities, self.monotonic_s(), begun))
         governed.undo_probes()
-        self.console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {self.governor.state.phase}")
+        phase = self.governor.state.phase
+        self.console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {phase}")
+        if phase not in CHECKS:
+            self.console.phase_started(phase)
         return governed
 
     def monotonic_s(self) -> float:

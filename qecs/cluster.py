@@ -81,6 +81,7 @@ class Cluster:
         seed: names all randomness, 0 to 2^64 − 1.
         parameters: the tunable settings at the start.
         ledger: where to record; balances and tick are resumed from it. None makes one in memory.
+        bodies_max: ticks whose transactions a ledger made here holds; None for the ledger's default.
 
     Attributes:
         node_ids: ids of the nodes, "node-0000" and so on.
@@ -105,13 +106,14 @@ class Cluster:
         seed: int = 0,
         parameters: Parameters = _DEFAULTS,
         ledger: Ledger | None = None,
+        bodies_max: int | None = None,
     ) -> None:
         self._membership = membership = Membership(nodes, clusters)
         self._names = Names(nodes, membership.clusters)
         self._noise = noise = Noise(seed)
         self.seed = seed
         self.parameters = parameters
-        self.ledger = _genesis(membership) if ledger is None else ledger
+        self.ledger = _genesis(membership, bodies_max) if ledger is None else ledger
         if not np.array_equal(self.ledger.cluster_bounds, membership.bounds):
             raise InvalidRequestError(
                 f"the ledger belongs to another cluster: it has {self.ledger.nodes} nodes in "
@@ -366,8 +368,9 @@ class Cluster:
                 pass
 
 
-def _genesis(membership: Membership) -> Ledger:
-    return Ledger.genesis(np.full(membership.nodes, GENESIS_BALANCE, dtype=np.int64), membership.bounds)
+def _genesis(membership: Membership, bodies_max: int | None) -> Ledger:
+    balances = np.full(membership.nodes, GENESIS_BALANCE, dtype=np.int64)
+    return Ledger.genesis(balances, membership.bounds, bodies_max=bodies_max)
 
 
 def _frozen(column: NDArray[np.int64]) -> NDArray[np.int64]:

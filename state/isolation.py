@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from metrics.observation import Topology
 
-RATE_SCALING_NODES = 500  # above this many nodes the rate is 1 % of the nodes a minute instead
-RATE_SCALING_SHARE = 0.01
 ROUNDING = 1e-9  # a third of six nodes is two, whatever the last bit of 1/3 says
 
 
@@ -91,7 +89,8 @@ class IsolationPolicy:
         absolute_max: the same as a number of nodes; None for no such limit.
         quorum: active nodes that every cluster keeps.
         evidence_nodes_min: trusted nodes without which nobody is judged.
-        rate_per_minute, burst: the token bucket of isolations, scaled up above 500 nodes.
+        rate_per_minute, burst: the token bucket of isolations.
+        rate_share: share of the nodes that rate and burst are at least.
         verify_s: how long an action may stay unverified.
         backoff_base_s, backoff_max_s: least time out, times the number of offences, and its cap.
         backoff_jitter: share by which a back-off is drawn longer, so that nodes do not come back together.
@@ -115,6 +114,7 @@ class IsolationPolicy:
     evidence_nodes_min: int = 5
     rate_per_minute: float = 5.0
     burst: float = 5.0
+    rate_share: float = 0.10
     verify_s: float = 10.0
     backoff_base_s: float = 60.0
     backoff_max_s: float = 3600.0
@@ -131,9 +131,7 @@ class IsolationPolicy:
 
     def rate(self, nodes: int) -> tuple[float, float]:
         """Tokens a second, and the size of the bucket, for a plant of `nodes`."""
-        if nodes <= RATE_SCALING_NODES:
-            return self.rate_per_minute / 60.0, self.burst
-        scaled = RATE_SCALING_SHARE * nodes
+        scaled = self.rate_share * nodes
         return max(self.rate_per_minute, scaled) / 60.0, max(self.burst, scaled)
 
     def backoff_s(self, node: str, offences: int) -> float:

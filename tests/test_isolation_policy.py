@@ -111,14 +111,15 @@ def test_a_whole_cluster_is_measured_by_all_that_is_left_of_it():
     assert (refusal.guard, refusal.subject, refusal.observed) == (Guard.BUDGET_CLUSTER, "c1", 1.0)
 
 
-def test_rate_is_five_a_minute_and_scales_above_500_nodes():
-    """Up to 500 nodes as configured, above that 1 % of the nodes a minute."""
+def test_rate_is_five_a_minute_and_scales_with_the_nodes():
+    """Up to 50 nodes as configured, above that a tenth of the nodes a minute, or the share that is configured."""
     policy = IsolationPolicy()
     assert policy.rate(5) == (5 / 60, 5.0)
-    assert policy.rate(500) == (5 / 60, 5.0)
-    assert policy.rate(501) == (5.01 / 60, 5.01)
-    assert policy.rate(1000) == (10 / 60, 10.0)
-    assert IsolationPolicy(rate_per_minute=60, burst=20).rate(1000) == (1.0, 20.0)
+    assert policy.rate(50) == (5 / 60, 5.0)
+    assert policy.rate(51) == pytest.approx((5.1 / 60, 5.1))
+    assert policy.rate(1000) == pytest.approx((100 / 60, 100.0))
+    assert IsolationPolicy(rate_share=0.0).rate(1000) == (5 / 60, 5.0)
+    assert IsolationPolicy(rate_per_minute=600, burst=200).rate(1000) == (10.0, 200.0)
 
 
 def test_bucket_is_full_at_first_refills_and_never_overflows():

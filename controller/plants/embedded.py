@@ -41,6 +41,8 @@ class EmbeddedPlant:
         clusters: number of clusters; None takes the model's default for so many nodes.
         seed: equal seeds give equal lives, bit for bit.
         clock: is advanced to the plant's time with every tick, and times the receipt of observations.
+        bodies_max: ticks whose transactions the ledger holds; None for the ledger's default, which is all of them in
+            a small cluster, and too much for one that lives for days.
 
     Attributes:
         host: the cluster with its lock, for the routes that serve it.
@@ -49,9 +51,17 @@ class EmbeddedPlant:
         ConfigInvalidError: there can be no such cluster.
     """
 
-    def __init__(self, nodes: int, clusters: int | None = None, seed: int = 0, *, clock: VirtualClock) -> None:
+    def __init__(
+        self,
+        nodes: int,
+        clusters: int | None = None,
+        seed: int = 0,
+        *,
+        clock: VirtualClock,
+        bodies_max: int | None = None,
+    ) -> None:
         try:
-            cluster = Cluster(nodes, clusters=clusters, seed=seed)
+            cluster = Cluster(nodes, clusters=clusters, seed=seed, bodies_max=bodies_max)
         except InvalidRequestError as error:
             raise ConfigInvalidError("plant", [str(error)]) from error
         self.host = ClusterHost(cluster, allow_faults=True, ring_ticks=1)

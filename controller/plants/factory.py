@@ -14,8 +14,10 @@ BAD_ROWS_TOLD = 20
 _log = logging.getLogger(f"iace.{__name__}")
 
 
-def make_plant(config: Config, virtual: VirtualClock) -> Plant:
+def make_plant(config: Config, virtual: VirtualClock, *, bodies_max: int | None = None) -> Plant:
     """The plant that the configuration names; `virtual` is the clock that a virtual plant advances.
+
+    `bodies_max` bounds what the ledger of an embedded plant holds, see there.
 
     Adapters are imported here because each brings its own world: an embedded plant the whole governed system.
 
@@ -47,4 +49,4 @@ def make_plant(config: Config, virtual: VirtualClock) -> Plant:
         return RecordedPlant(recording, clock=virtual)
     from controller.plants.embedded import EmbeddedPlant  # noqa: PLC0415 - as the docstring says
 
-    return EmbeddedPlant(nodes=plant.nodes, clusters=plant.clusters, seed=plant.seed, clock=virtual)
+    return EmbeddedPlant(plant.nodes, plant.clusters, plant.seed, clock=virtual, bodies_max=bodies_max)
