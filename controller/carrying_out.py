@@ -59,9 +59,10 @@ def _trial(finding: Finding, config: Config, command: str) -> Way:
             (f"iace proposals show {ID}", "tells where it stands: applied, then verified or rolled_back"),
         )
     else:
+        enabled = "" if healing.enabled else "IACE_HEALING__ENABLED=true "
         commands = (
             (
-                f"IACE_HEALING__AUTO_APPLY=true {command} --ticks {2 * config.schedule.ticks}",
+                f"{enabled}IACE_HEALING__AUTO_APPLY=true {command} --ticks {2 * config.schedule.ticks}",
                 "runs again with twice the window, tries the step, verifies it, keeps it or rolls it back",
             ),
         )

@@ -7,7 +7,7 @@ The numbers are those of docs/invariants.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from metrics.errors import InvariantBreachError
 from metrics.observation import PARAMETER_BOUNDS, Topology
@@ -16,7 +16,9 @@ from state.isolation import ROUNDING, IsolationPolicy
 from state.phase import Phase
 
 
-def budgets_hold(state: DurableState, policy: IsolationPolicy, topology: Topology) -> str | None:
+def budgets_hold(
+    state: DurableState, policy: IsolationPolicy, topology: Topology, taken: Collection[str] | None = None
+) -> str | None:
     """1: what we hold out, or may hold out, is within the absolute, the overall and each cluster's budget."""
     out = _ours(state, topology)
     total = len(topology.nodes)
@@ -24,15 +26,17 @@ def budgets_hold(state: DurableState, policy: IsolationPolicy, topology: Topolog
         return f"{len(out)} of {total} nodes out, allowed {policy.fraction_max:.2f}"
     if policy.absolute_max is not None and len(out) > policy.absolute_max:
         return f"{len(out)} nodes out, allowed {policy.absolute_max}"
-    for cluster, count in _by_cluster(out, topology).items():
+    for cluster, count in _by_cluster(out, topology, taken).items():
         if count > policy.cluster_fraction_max * topology.sizes[cluster] + ROUNDING:
             return f"{count} of {topology.sizes[cluster]} nodes of {topology.clusters[cluster]} out"
     return None
 
 
-def quorum_holds(state: DurableState, policy: IsolationPolicy, topology: Topology) -> str | None:
+def quorum_holds(
+    state: DurableState, policy: IsolationPolicy, topology: Topology, taken: Collection[str] | None = None
+) -> str | None:
     """2: every cluster from which we took nodes keeps its quorum."""
-    for cluster, count in _by_cluster(_ours(state, topology), topology).items():
+    for cluster, count in _by_cluster(_ours(state, topology), topology, taken).items():
         left = int(topology.sizes[cluster]) - count
         if left < policy.quorum:
             return f"{topology.clusters[cluster]} keeps {left} nodes, quorum {policy.quorum}"
@@ -97,23 +101,42 @@ INVARIANTS: tuple[Callable[[DurableState, IsolationPolicy, Topology], str | None
 )
 
 
-def check(state: DurableState, policy: IsolationPolicy, topology: Topology, *, acting: bool = True) -> None:
+def check(
+    state: DurableState,
+    policy: IsolationPolicy,
+    topology: Topology,
+    *,
+    acting: bool = True,
+    taken: Collection[str] | None = None,
+) -> None:
     """Ask every invariant; the budgets, which speak of actions, only where somebody is being taken out (`acting`).
+
+    Where `taken` names those nodes, only their clusters have to keep within their own budgets: another one may be beyond
+    those of a policy that has been tightened since, or may have shrunk, without anybody acting there.
 
     Raises:
         InvariantBreachError: the first one that does not hold.
     """
+    for budget in (budgets_hold, quorum_holds) if acting else ():
+        _require(budget.__name__, budget(state, policy, topology, taken))
     for invariant in INVARIANTS:
-        if invariant in BUDGETS and not acting:
-            continue
-        detail = invariant(state, policy, topology)
-        if detail is not None:
-            raise InvariantBreachError(invariant.__name__, detail)
+        if invariant not in BUDGETS:
+            _require(invariant.__name__, invariant(state, policy, topology))
+
+
+def _require(name: str, detail: str | None) -> None:
+    if detail is not None:
+        raise InvariantBreachError(name, detail)
 
 
 def _ours(state: DurableState, topology: Topology) -> list[int]:
     return [topology.index[node] for node in sorted(state.out_of_service()) if node in topology.index]
 
 
-def _by_cluster(nodes: list[int], topology: Topology) -> Counter[int]:
-    return Counter(int(topology.cluster_of[node]) for node in nodes)
+def _by_cluster(nodes: list[int], topology: Topology, taken: Collection[str] | None) -> Counter[int]:
+    """How many of `nodes` are in each cluster; only in those of the nodes `taken`, where they are named."""
+    clusters = Counter(int(topology.cluster_of[node]) for node in nodes)
+    if taken is None:
+        return clusters
+    concerned = {int(topology.cluster_of[topology.index[node]]) for node in taken if node in topology.index}
+    return Counter({cluster: count for cluster, count in clusters.items() if cluster in concerned})

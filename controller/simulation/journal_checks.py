@@ -34,6 +34,7 @@ class JournalChecks:
         self.shadow = DurableState(PhaseMachine(daemon=True))
         self.events = 0
         self._ground = ground
+        self._nodes = 0
         self.epoch = 0
         self._at_s = 0.0
         self._lost_s = -math.inf  # true time that the governor's time is behind: what is lost is never made up for
@@ -46,6 +47,7 @@ class JournalChecks:
     def synced(self, rows: Sequence[tuple[Any, ...]], evidence: EvidenceBook, topology: Topology | None) -> None:
         """Rows have become durable."""
         sizes = _sizes(topology)
+        self._nodes = sizes[0]
         for _, epoch, body, *_ in rows:
             plain = json.loads(body)
             event = Event(EventKind(plain["kind"]), plain["at_s"], plain["data"])
@@ -135,8 +137,10 @@ class JournalChecks:
 
     def _spend_token(self, event: Event) -> None:
         policy = self._ground.policy
-        left, at_s = self._tokens or (policy.burst, event.at_s)
-        left = min(policy.burst, left + policy.rate_per_minute / 60.0 * (event.at_s - at_s)) - 1.0
+        scaled = policy.rate_share * self._nodes
+        burst, per_minute = max(policy.burst, scaled), max(policy.rate_per_minute, scaled)
+        left, at_s = self._tokens or (burst, event.at_s)
+        left = min(burst, left + per_minute / 60.0 * (event.at_s - at_s)) - 1.0
         if left < -SLACK_S:
             raise ViolatedError("rate_is_kept", f"{event.data['node']}: {left:.3f} tokens left")
         self._tokens = (left, event.at_s)

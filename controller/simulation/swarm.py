@@ -102,6 +102,7 @@ def policy(seed: int, world: str, nodes: int) -> Mapping[str, Any]:
         "absolute_max": dice.of(None, None, 1, 3),
         "rate_per_minute": dice.of(1.0, 5.0),
         "burst": dice.of(1.0, 2.0, 5.0),
+        "rate_share": dice.of(0.0, 0.1),
         "flap_offences": dice.of(3, 6),
         "forgive_s": dice.of(600.0, 1800.0),
         "evidence_nodes_min": min(nodes, dice.of(3, 5)),
