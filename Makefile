@@ -12,7 +12,7 @@ STEP := @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint wheel check bench explore look clean
+.PHONY: help run test lint wheel check bench explore simulate look clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1	/p' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,10 @@ look: $(VENV)/installed-test  ## draw the Grafana dashboards with real data into
 
 explore: $(VENV)/installed-test  ## every state of the governor in small worlds, larger ones than the tests have time for
 	@$(BIN)/python tests/exploration/explore.py --seconds 1800
+
+simulate: $(VENV)/installed  ## 10,000 simulated hours in the light world and 100 with the full plant; ARGS: --seed N
+	@$(BIN)/iace simulate --hours 10000 $(ARGS)
+	@$(BIN)/iace simulate --full --hours 100 $(ARGS)
 
 clean:  ## remove the environment, caches and builds; journals (.iace) and reports stay
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.errors import BadDataError
-from metrics.leave_one_out import Bools, ClusterSums, Floats, Indices, LeaveOneOut
+from metrics.leave_one_out import Bools, Floats, Indices, LeaveOneOut
 from metrics.observation import SIGNAL_NAMES, NodeSignals, Observation, Topology
 
 GRAVITY_CRITICAL = 1.5  # G_CRIT: no healthy node-tick of 7 million exceeded 1.35
@@ -111,7 +111,8 @@ class GravityField:
         fresh, weight, sudden_weight = averages.weigh(usable, sums, observation.tick)
         averages.smooth(signals, sums, weight, sudden_weight)
         averages.smooth_clusters(sums, observation.tick)
-        unit = self._unit(averages.q, sums.outside)
+        deficit = averages.service_deficit(sums, out=np.empty(len(fresh)), sudden=True)
+        unit = self._unit(averages.q, sums.outside, np.flatnonzero(deficit >= SUDDEN_DEFICIT))
         h, q, k = components = np.empty((3, len(fresh)))
         np.maximum(averages.h, 0.0, out=h)
         q[:] = averages.q
@@ -119,7 +120,7 @@ class GravityField:
         components /= unit
         gravity = np.sqrt(np.einsum("ij,ij->j", components, components))
         if unit <= SUDDEN_SPREAD_MAX * self._g0:
-            _count_sudden(averages, sums, unit, gravity, components)
+            _count_sudden(averages, deficit, unit, gravity, components)
         return FieldReading(
             tick=observation.tick,
             gravity=_frozen(gravity),
@@ -148,8 +149,14 @@ class GravityField:
         self._averages, self._tick = averages, tick
         return averages
 
-    def _unit(self, q: Floats, outside: Indices) -> float:
-        """g0: its base, unless the counted nodes together spread more than healthy ones do."""
+    def _unit(self, q: Floats, outside: Indices, failing: Indices) -> float:
+        """g0: its base, unless the counted nodes together spread more than healthy ones do.
+
+        Nodes that clearly serve worse than their peers are not asked, as long as most others are: many equally bad ones
+        would else widen the unit until none of them stood out.
+        """
+        if failing.size and 2 * failing.size < len(q) - outside.size:
+            outside = np.union1d(outside, failing)
         spread = np.abs(np.delete(q, outside) if outside.size else q)
         n = len(spread)
         m = NORMAL_MAD * _median(spread) if n else 0.0
@@ -181,9 +188,8 @@ def _usable(signals: NodeSignals) -> Bools:
     return usable
 
 
-def _count_sudden(averages: LeaveOneOut, sums: ClusterSums, unit: float, gravity: Floats, components: Floats) -> None:
+def _count_sudden(averages: LeaveOneOut, deficit: Floats, unit: float, gravity: Floats, components: Floats) -> None:
     """Let the sudden |g| of nodes that clearly serve worse than their peers take the place of a lesser lasting one."""
-    deficit = averages.service_deficit(sums, out=np.empty_like(gravity), sudden=True)
     nodes = np.flatnonzero(deficit >= SUDDEN_DEFICIT)
     if not nodes.size:
         return

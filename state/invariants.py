@@ -111,8 +111,8 @@ def check(
 ) -> None:
     """Ask every invariant; the budgets, which speak of actions, only where somebody is being taken out (`acting`).
 
-    Where `taken` names those nodes, only their clusters have to keep within their own budgets: another one may be beyond
-    those of a policy that has been tightened since, or may have shrunk, without anybody acting there.
+    Where `taken` names those nodes, only their clusters have to keep within their own budgets: another one may have
+    shrunk, or be beyond those of a policy that has been tightened since, without anybody acting there.
 
     Raises:
         InvariantBreachError: the first one that does not hold.

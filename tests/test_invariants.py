@@ -149,3 +149,11 @@ def test_budgets_speak_of_actions():
     invariants.check(made, IsolationPolicy(), FIFTY, acting=False)
     with pytest.raises(InvariantBreachError, match="3 of 7 nodes of c1 out"):
         invariants.check(made, IsolationPolicy(), FIFTY)
+
+
+def test_budgets_of_a_cluster_speak_of_actions_in_it():
+    """Where a policy has been tightened, a cluster that is beyond it forbids nothing in another one."""
+    made = state("n8", "n9", "n10")
+    invariants.check(made, IsolationPolicy(), FIFTY, taken=["n0"])
+    with pytest.raises(InvariantBreachError, match="3 of 7 nodes of c1 out"):
+        invariants.check(made, IsolationPolicy(), FIFTY, taken=["n9"])

@@ -12,7 +12,7 @@ from controller.simulation.schedule import LIGHT, Schedule
 from controller.simulation.streams import share
 from controller.simulation.swarm import draw
 
-LIFE_HOURS = {"light": 30.0, "full": 4.0}
+LIFE_HOURS = {"light": 30.0, "full": 5.0}
 NODES = {"light": (4, 64), "full": (5, 12)}
 
 

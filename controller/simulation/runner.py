@@ -168,7 +168,7 @@ class _Life:
         """Storm, calm, rest."""
         schedule = self._schedule
         end_s, ticks = schedule.storm_s + schedule.calm_s, 0
-        care_s = CARE_EVERY_S
+        care_s, rested = CARE_EVERY_S, False
         while self.clock.now_s < end_s:
             ticks += 1
             self.clock.advance_to(ticks * schedule.tick_s)
@@ -179,13 +179,23 @@ class _Life:
             if caring:
                 care_s = self.clock.now_s + CARE_EVERY_S
             self._turn(caring=caring)
+            if schedule.world == FULL and not rested and self.clock.now_s >= schedule.storm_s + schedule.calm_s / 2:
+                rested = self._at_rest() is None
             if ticks % 256 == 0:
                 told(self.clock.now_s / HOUR_S)
-        if schedule.calm_s == 0.0:
-            return  # nothing had the time to come to rest
+        # Noise may take a node of the full plant out at any time, so it need not be at rest at the very end.
+        unrest = None if rested or schedule.calm_s == 0.0 else self._at_rest()
+        if unrest is not None:
+            raise unrest
+
+    def _at_rest(self) -> ViolatedError | None:
         if self._process is None:
-            raise ViolatedError("all_comes_to_rest", "no process is running")
-        self.oracle.at_rest(self._process.governor.state)
+            return ViolatedError("all_comes_to_rest", "no process is running")
+        try:
+            self.oracle.at_rest(self._process.governor.state)
+        except ViolatedError as unrest:
+            return unrest
+        return None
 
     def _turn(self, *, caring: bool) -> None:
         """One point of the schedule's grid: what has begun, then the process."""

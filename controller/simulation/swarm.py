@@ -15,7 +15,7 @@ from controller.simulation.schedule import FULL, LIGHT, Fault, FaultKind, Schedu
 from controller.simulation.streams import stream
 
 HOUR_S = 3600.0
-CALM_S = {LIGHT: 5 * HOUR_S, FULL: 1.5 * HOUR_S}
+CALM_S = {LIGHT: 5 * HOUR_S, FULL: 2 * HOUR_S}
 SHARE_ON = 0.6
 LATE_S_MAX = 8.0  # a request whose sender lives arrives before it is given up, or never: see docs/simulation.md
 # Without sick nodes nothing is done that could go wrong, and some faults need an occasion that seldom comes.
