@@ -6,6 +6,7 @@ the plant's adapter, the stores behind the stream and the governor's time are ke
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from controller.record import Recorded, RunRecord
 from controller.session import Session
 from controller.settings import Config
 from controller.sinks import Sinks, open_sinks, prepare
+from metrics.errors import PlantRefusedError
+from metrics.observation import Capability
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import StoreAccounts
 from metrics.telemetry import Telemetry
@@ -110,12 +113,23 @@ class Stays:
             governed.loop.tell(Started(epoch, info.capabilities, begun))
         else:
             governed.loop.tell(Restarted(epoch, info.capabilities, self.monotonic_s(), begun))
+        self._claim(plant, info, epoch)
         governed.undo_probes()
         phase = self.governor.state.phase
         self.console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {phase}")
         if phase not in CHECKS:
             self.console.phase_started(phase)
         return governed
+
+    def _claim(self, plant: Plant, info: PlantInfo, epoch: int) -> None:
+        """Let the plant see the epoch now: a late request of a dead predecessor is refused from here on.
+
+        The parameters in force are put into force once more, which changes nothing but that.
+        """
+        if self.dry_run or Capability.PARAMETERS not in info.capabilities:
+            return
+        with suppress(PlantRefusedError):  # whoever else leads shows at the first action
+            plant.apply(plant.parameters(), key=f"{self.record.run_id}/{epoch}/claim", epoch=epoch)
 
     def monotonic_s(self) -> float:
         """Monotonic time as the plant's observations are stamped with it, s."""

@@ -10,7 +10,7 @@ from controller import config as configuration
 from controller.console import RunConsole
 from controller.daemon import Daemon
 from controller.port import BusyError
-from metrics.errors import InvariantBreachError, PlantUnavailableError, StoreFailedError
+from metrics.errors import InvariantBreachError, PlantRefusedError, PlantUnavailableError, StoreFailedError
 from state import command as asked
 from state.durable import DurableState, replay
 from state.event import Event, EventKind
@@ -420,3 +420,12 @@ def test_a_lock_that_was_replaced_ends_it(governed, tmp_path):
     governed.daemon.check_lease()
     assert code_of(governed.daemon.error) is ExitCode.NOT_LEADER
     assert not governed.daemon.metrics().leader
+
+
+def test_a_new_epoch_is_claimed_at_once(governed):
+    """The plant knows the epoch before anything is done, so that a predecessor's late request is refused."""
+    governed.governing()
+    plant, epoch = governed.daemon._stays.plant._plant, governed.daemon.state()["epoch"]
+    assert plant.epoch_seen(1.0) == epoch
+    with pytest.raises(PlantRefusedError, match="stale"):
+        plant.isolate("node-0001", key="late", epoch=epoch - 1, ttl_s=60.0)
