@@ -197,6 +197,9 @@ def test_a_daemon_killed_while_it_acts_repeats_nothing_and_forgets_nothing(start
 
     assert set(plant.effects.values()) == {1}
     intended = {entry.event.data["key"] for entry in entries if entry.event.kind in INTENTS}
+    # A new leader also claims its epoch; the intent of that is the event with which it took up governing.
+    epochs = (entry.event.data["epoch"] for entry in entries if entry.event.kind in (E.RUN_STARTED, E.RESTARTED))
+    intended |= {f"{epoch}/claim" for epoch in epochs}
     assert {key.partition("/")[2] for key in plant.effects} <= intended
     kinds = Counter(entry.event.kind for entry in entries)
     assert kinds[E.RESTARTED] == KILLS + 1
