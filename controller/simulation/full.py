@@ -48,6 +48,7 @@ class FullWorld:
         if first.topology is None:
             raise TypeError("the full plant shows its nodes")
         self._topology = first.topology
+        self._lived_s = first.plant_time_s
         self._info = replace(self._plant.info, name="full", real_time=True, interval_s=self._tick_s)
 
     @property
@@ -90,7 +91,7 @@ class FullWorld:
                 self._end(self._ends.pop(0)[1])
             if not self._weather.lasting(FaultKind.STALL):
                 made = self._plant.observe(0.0)[0]
-                self._kept.append(self._blinded(replace(made, received_s=at_s), at_s))
+                self._kept.append(self._blinded(replace(made, received_s=at_s)))
 
     def shown(self, after: int) -> Sequence[Observation]:
         """The ticks after tick `after` that are still kept."""
@@ -116,7 +117,7 @@ class FullWorld:
         """Let a fault begin, and note its end."""
         match fault.kind:
             case FaultKind.CLOCK_ZERO:
-                self._stepped_s = self._next_s - self._tick_s
+                self._stepped_s = self._lived_s
             case FaultKind.OUTSIDER:
                 self._meddle(fault)
             case FaultKind.SICK:
@@ -156,11 +157,11 @@ class FullWorld:
     def _node(self, fault: Fault) -> NodeId:
         return self.nodes[int(float(fault.args["node"]) * len(self.nodes))]
 
-    def _blinded(self, made: Observation, at_s: float) -> Observation:
+    def _blinded(self, made: Observation) -> Observation:
         """A tick as it is shown: some nodes send no numbers, and the clock may have been set back."""
-        del at_s
+        self._lived_s = made.plant_time_s
         if self._stepped_s:
-            made = replace(made, plant_time_s=max(0.0, made.plant_time_s - self._stepped_s))
+            made = replace(made, plant_time_s=made.plant_time_s - self._stepped_s)
         signals = made.signals
         for fault in self._weather.lasting(FaultKind.BLIND):
             if signals is not None:

@@ -24,8 +24,7 @@ from state.phase import Phase
 
 WAYS_BACK = (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III, Phase.GOVERNING)
 COMPARE_EVERY = 64  # turns without events after which the state is compared all the same
-INTENT_S = 150.0  # beyond the time for verification: 135 s were seen, where a late reply met a plant that began anew
-INTENT_TICKS = 4  # and so many ticks at least
+INTENT_TICKS = 4  # beyond the time for verification
 TRIAL_TICKS = 300
 
 
@@ -171,9 +170,8 @@ class Oracle:
             return
         self._open_ticks = {key: self._open_ticks.get(key, 0) + 1 for key in keys}
         verify_ticks = math.ceil(self.ground.policy.verify_s / self._tick_s)
-        intent_ticks = verify_ticks + max(INTENT_TICKS, math.ceil(INTENT_S / self._tick_s))
         for key, ticks in self._open_ticks.items():
-            if ticks > (TRIAL_TICKS if key == trial else intent_ticks):
+            if ticks > (TRIAL_TICKS if key == trial else verify_ticks + INTENT_TICKS):
                 raise ViolatedError("everything_is_settled", f"{key} is open after {ticks} ticks")
 
 
