@@ -14,11 +14,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from controller import daemon_report, daemon_view, report, rundir
+from controller import daemon_report, report, rundir
+from controller.answers import Answers
 from controller.assembly import assessor, governor_settings, retention
 from controller.clock import SystemClock
 from controller.config import fingerprint
@@ -28,7 +28,7 @@ from controller.explanations import Explanations
 from controller.governed import Governed
 from controller.meter import Meter
 from controller.plant_time import PlantTime
-from controller.port import COMMAND_WAIT_S, BusyError, Commanded, Json
+from controller.port import COMMAND_WAIT_S, BusyError, Commanded, FailedError, TurnError
 from controller.proposals import write, written
 from controller.record import RunRecord
 from controller.reload import changed, fixed
@@ -42,18 +42,14 @@ from metrics.errors import (
     NotLeaderError,
     PlantError,
     PlantUnavailableError,
-    StoreFailedError,
 )
 from metrics.export_snapshot import ExportSnapshot
-from metrics.kpi import Kpi
-from metrics.store.protocol import Store
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import NS_PER_S
-from metrics.telemetry import Telemetry
 from state import stimulus as told
 from state.command import Command
 from state.decision import Answer, Decision
-from state.governor import Governor, GovernorSettings
+from state.governor import Governor
 from state.isolation import Refusal
 from state.journal import Journal
 from state.lease import DirectoryLease
@@ -66,7 +62,6 @@ TRIM_TICKS = 3600  # what reports look back on
 SNAPSHOT_EVENTS = 10_000
 METRICS_EVERY_S = 0.25
 ANCHOR_SLACK_S = 2.0
-OPEN_EVENTS_MAX = 200
 
 _log = logging.getLogger(f"iace.{__name__}")
 
@@ -82,7 +77,7 @@ class _DaemonRecord(RunRecord):
         self.explanations.add(refusals)
 
 
-class Daemon:
+class Daemon(Answers):
     """Governs one plant until it is told to stop; implements `controller.port.Port`.
 
     Args:
@@ -120,21 +115,18 @@ class Daemon:
         self._load_config = load_config
         self._data_dir = data_dir
         self._lease = lease
-        self._directory = directory
-        self._journal = journal
         self._console = console
         self._dry_run = dry_run
         self._turn = threading.Lock()
         self._clock = SystemClock()
         store = SqliteStore(directory / rundir.TELEMETRY, retention(config))
         self._time = PlantTime(_resumed_s(recovered, store))
-        self._governor = Governor(governor_settings(config, dry_run=self._dry_run, daemon=True), recovered.state)
-        self._governor.state.machine.daemon = True
+        self._settings = governor_settings(config, dry_run=dry_run, daemon=True)
+        self._governor = Governor(self._settings, recovered.state)
         self._snapshots = list(recovered.snapshots)
-        self._explanations = Explanations()
-        self._record = self._new_record()
+        explanations = Explanations()
+        super().__init__(self._new_record(journal, explanations), explanations, journal, directory)
         self._meter = Meter(self._record.catalogue)
-        self._telemetry = Telemetry()
         self._stays = Stays(
             data_dir,
             store,
@@ -157,70 +149,19 @@ class Daemon:
         self._refused_lock = threading.Lock()
         self._metrics: ExportSnapshot = self._snapshot()
         self._metrics_s = 0.0
-        self._view: View = self._look()
+        self._view = self._look(None)
 
-    # What the outside asks: see the port.
-
-    @property
-    def telemetry(self) -> Telemetry:
-        """The stream of frames, one per tick."""
-        return self._telemetry
-
-    @property
-    def catalogue(self) -> Mapping[str, Kpi]:
-        """The KPIs with the limits in force."""
-        return self._record.catalogue
+    # What the outside wants done: see the port. What it asks is in `Answers`.
 
     @property
     def embedded_host(self) -> object | None:
         """The cluster behind an embedded plant, whose own routes can be served beside ours; None for any other."""
         return self._stays.host
 
-    def history(self) -> Store:
-        """A store to read history from."""
-        return SqliteStore(self._directory / rundir.TELEMETRY)
-
-    def metrics(self) -> ExportSnapshot:
-        """Everything that /metrics shows, of one instant."""
-        return self._metrics
-
-    def base_time_s(self) -> float:
-        """Unix time at the governor's plant time 0."""
-        return self._base_time_s
-
-    def state(self) -> Json:
-        """Where it stands."""
-        return daemon_view.state(self._view)
-
-    def nodes(self) -> Sequence[Json]:
-        """Each node, the worst first."""
-        return daemon_view.nodes(self._view)
-
-    def explain(self, subject: str) -> Json | None:
-        """Why a node or cluster is, or is not, isolated, or an event happened."""
-        if subject.isdecimal():
-            around = self.journal(max(0, int(subject) - 1), 1)
-            return daemon_view.event(around[0]) if around and around[0]["seq"] == int(subject) else None
-        events = [item for item in list(self._record.events) if subject in daemon_view.subjects(item.event)]
-        return daemon_view.explained(self._view, subject, self._explanations.about(subject), events)
-
-    def journal(self, after: int, limit: int) -> Sequence[Json]:
-        """Up to `limit` events with a sequence beyond `after`, oldest first."""
-        reading = Journal(self._journal.path, read_only=True)
-        try:
-            return [daemon_view.entry(entry) for entry in islice(reading.entries(after + 1), limit)]
-        finally:
-            reading.close()
-
-    def proposals(self) -> Sequence[Json]:
-        """The improvement proposals with their status, the newest first."""
-        return daemon_view.proposals(self._view, self._directory / "proposals")
-
     def command(self, command: Command, *, by: str, reason: str, key: str | None) -> Commanded:
         """Let an operator's command be decided, journaled and begun."""
-        with self._taking_turn():
+        with self._having_turn(COMMAND_WAIT_S):
             decision = self._tell(told.Commanded(command, by, reason, key))
-            self._leave_view()
             answer = decision.answer
             if answer is None:
                 raise RuntimeError("a command without an answer")
@@ -239,15 +180,15 @@ class Daemon:
             return Answer(accepted=False, text=f"nothing is changed: {', '.join(stuck)} need a restart")
         if not names:
             return Answer(accepted=True, text="nothing has changed")
-        with self._taking_turn():
+        with self._having_turn(COMMAND_WAIT_S):
             self._config = new
+            self._settings = governor_settings(new, dry_run=self._dry_run, daemon=True)
             self._record.catalogue = new.catalogue()
-            self._governor.configure(self._settings())
+            self._governor.configure(self._settings)
             self._tell(told.ConfigReloaded(fingerprint(new), names, by, self._stays.monotonic_s()))
             if self._governed is not None:
-                self._governed.loop.reassess(assessor(self._config), self._settings().isolation)
+                self._governed.reconfigure(new, assessor(new), self._settings.isolation)
             self._settle_settings(by)
-            self._leave_view()
         return Answer(accepted=True, text=f"in force now: {', '.join(names)}; every node is confirmed afresh")
 
     def refuse_request(self, why: str) -> None:
@@ -259,28 +200,16 @@ class Daemon:
         """Whether ticks are being made: the plant may be away, but the clock must not stand."""
         return not self.ended.is_set() and self._clock.monotonic_s() - self._view.looked_s < self._dead_s()
 
-    def not_ready(self) -> Sequence[str]:
-        """What is missing before it governs."""
-        return daemon_view.not_ready(self._view)
-
     # What the schedule calls.
 
     def tick(self) -> None:
         """Look at the plant, decide and act; never raises."""
-        with self._turn:
-            if self.ended.is_set():
-                return
+        with suppress(TurnError), self._having_turn():
             began_s = self._clock.monotonic_s()
             try:
                 self._advance()
-            except PlantError as silence:
-                self._silent(silence)
-            except InvariantBreachError as breach:
-                self._breached(breach)
-            except Exception as error:  # noqa: BLE001 - whatever ended it decides its exit code
-                self._end(error)
-            self._meter.ticks.add(self._clock.monotonic_s() - began_s)
-            self._leave_view()
+            finally:
+                self._meter.ticks.add(self._clock.monotonic_s() - began_s)
 
     def scheduled_tick(self, interval_s: float) -> Callable[[], None]:
         """`tick`, watched for how late it begins and how many points of its grid it misses."""
@@ -293,9 +222,8 @@ class Daemon:
     def check_lease(self) -> None:
         """End where the data directory is no longer ours: two controllers over one journal would destroy it."""
         if not self._lease.held():
-            with self._turn:
-                self._end(NotLeaderError(f"the lock of {self._data_dir} is gone: another controller may be there"))
-                self._leave_view(at_once=True)
+            with suppress(TurnError), self._having_turn():
+                raise NotLeaderError(f"the lock of {self._data_dir} is gone: another controller may be there")
 
     def flush(self) -> None:
         """Write what is buffered for the store."""
@@ -307,16 +235,11 @@ class Daemon:
         """Sum up refused requests, trim what is in memory, take a snapshot of a journal that has grown."""
         with self._refused_lock:
             counts, self._refused_requests = self._refused_requests, {}
-        with self._turn:
-            if self.ended.is_set():
-                return
-            try:
-                if counts:
-                    self._tell(told.RequestsRefused(counts))
-                self._record.trim(TRIM_TICKS)
-                self._snapshot_when_due()
-            except Exception as error:  # noqa: BLE001 - as above
-                self._end(error)
+        with suppress(TurnError), self._having_turn():
+            if counts:
+                self._tell(told.RequestsRefused(counts))
+            self._record.trim(TRIM_TICKS)
+            self._snapshot_when_due()
 
     def write_report(self, directory: Path) -> None:
         """Write the report and new proposals as of now; what cannot be written is told, and tried again."""
@@ -346,10 +269,9 @@ class Daemon:
 
     def _keep_proposals(self, new: Sequence[Mapping[str, object]]) -> None:
         write(new, self._directory / "proposals")
-        with self._turn:
-            for proposal in new if not self.ended.is_set() else ():
+        with suppress(TurnError), self._having_turn():
+            for proposal in new:
                 self._tell(written(proposal))
-            self._leave_view()
 
     def _settle_settings(self, by: str) -> None:
         for proposal in daemon_report.brought(self._governor.state, self._config):
@@ -417,13 +339,14 @@ class Daemon:
         _log.error("%s", breach)
         self._console.say(f"{breach}: this is a bug; holding in SAFE_MODE")
         self._governed = None
-        try:
-            self._governor.state.become(recover(self._journal, daemon=True).state)
-            self._governor.configure(self._settings())
-            if not self._governor.state.phase.final and self._governor.state.phase is not Phase.IDLE:
-                self._tell(told.InvariantBroken(breach.invariant, breach.detail))
-        except Exception as error:  # noqa: BLE001 - as above
-            self._end(error)
+        self._try(lambda: self._hold(breach))
+
+    def _hold(self, breach: InvariantBreachError) -> None:
+        state = self._governor.state
+        state.become(recover(self._journal, daemon=True).state)
+        self._governor.configure(self._settings)
+        if not state.phase.final and state.phase is not Phase.IDLE:
+            self._tell(told.InvariantBroken(breach.invariant, breach.detail))
 
     def _end(self, error: BaseException) -> None:
         self.error = error
@@ -448,38 +371,51 @@ class Daemon:
                 self._end(error)
 
     @contextmanager
-    def _taking_turn(self) -> Iterator[None]:
-        if not self._turn.acquire(timeout=COMMAND_WAIT_S):
-            raise BusyError(f"the daemon has been busy for {COMMAND_WAIT_S:g} s: try again")
+    def _having_turn(self, wait_s: float = -1.0) -> Iterator[None]:
+        """Have the turn, after waiting for it for at most `wait_s`; what goes wrong in it has its consequence here.
+
+        Raises:
+            BusyError: the turn did not come.
+            FailedError: what was to be done in it went wrong.
+        """
+        if not self._turn.acquire(timeout=wait_s):
+            raise BusyError(f"the daemon has been busy for {wait_s:g} s: try again")
         try:
             if self.ended.is_set():
                 raise BusyError("the daemon is stopping")
-            yield
-        except InvariantBreachError as breach:
-            self._breached(breach)
-            raise BusyError(f"nothing was done: {breach}") from breach
-        except StoreFailedError as failed:
-            self._end(failed)
-            raise
+            try:
+                yield
+            except Exception as error:
+                self._answer(error)
+                raise FailedError(str(error)) from error
+            finally:
+                self._leave_view(at_once=self.ended.is_set())
         finally:
             self._turn.release()
+
+    def _answer(self, error: Exception) -> None:
+        if isinstance(error, PlantError):
+            self._silent(error)
+        elif isinstance(error, InvariantBreachError):
+            self._breached(error)
+        else:
+            self._end(error)
 
     # What a turn leaves behind.
 
     def _leave_view(self, *, at_once: bool = False) -> None:
-        self._view = self._look()
+        self._view = self._look(self._view)
         now_s = self._clock.monotonic_s()
         if at_once or now_s - self._metrics_s >= METRICS_EVERY_S:
             self._metrics, self._metrics_s = self._snapshot(), now_s
 
-    def _look(self) -> View:
+    def _look(self, last: View | None) -> View:
         loop = None if self._governed is None else self._governed.loop
-        old = getattr(self, "_view", None)
-        tip = self._journal.tip
-        fresh = old is not None and old.tip == (tip.seq, tip.hash)
+        tip = (self._journal.tip.seq, self._journal.tip.hash)
         return View(
-            plain=old.plain if old is not None and fresh else self._governor.state.as_plain(),
-            tip=(tip.seq, tip.hash),
+            # The durable state changes by events only, and is as large as the cluster.
+            plain=last.plain if last is not None and last.tip == tip else self._governor.state.as_plain(),
+            tip=tip,
             now_s=self._time.now_s,
             base_time_s=self._base_time_s,
             looked_s=self._clock.monotonic_s(),
@@ -488,7 +424,7 @@ class Daemon:
             system=self._record.system,
             assessment=None if loop is None else loop.assessment,
             parameters=None if loop is None else loop.parameters,
-            policy=self._settings().isolation,
+            policy=self._settings.isolation,
             dry_run=self._dry_run,
             refusals=dict(self._explanations.totals),
         )
@@ -521,12 +457,9 @@ class Daemon:
 
     # What is made from the configuration.
 
-    def _settings(self) -> GovernorSettings:
-        return governor_settings(self._config, dry_run=self._dry_run, daemon=True)
-
-    def _new_record(self) -> RunRecord:
+    def _new_record(self, journal: Journal, explanations: Explanations) -> RunRecord:
         record = _DaemonRecord(
-            run_id=self._journal.noted("run_name") or "govern",
+            run_id=journal.noted("run_name") or "govern",
             plant=self._config.plant.kind,
             system="unknown",
             nodes=0,
@@ -538,7 +471,7 @@ class Daemon:
             catalogue=self._config.catalogue(),
             wall_started=self._clock.wall(),
         )
-        record.explanations = self._explanations
+        record.explanations = explanations
         return record
 
     def _dead_s(self) -> float:

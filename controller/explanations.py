@@ -7,6 +7,7 @@ that matter for good (ISOLATION_BLOCKED).
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from state.isolation import Refusal
 EXPLANATIONS_MAX = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """One explanation.
 
@@ -32,32 +33,31 @@ class Explanation:
 
 
 class Explanations:
-    """The latest explanations; for one thread at a time."""
+    """The latest explanations; safe to share between threads: the loop adds, whoever asks reads."""
 
     def __init__(self, limit: int = EXPLANATIONS_MAX) -> None:
         self._limit = limit
+        self._lock = threading.Lock()
         self._kept: OrderedDict[Refusal, Explanation] = OrderedDict()
         self.totals: dict[tuple[str, str], int] = {}
 
     def add(self, refusals: Iterable[Refusal]) -> None:
         """Take refusals in; `totals` counts all of them by rule and guard."""
-        for refusal in refusals:
-            kind = (refusal.rule, refusal.guard)
-            self.totals[kind] = self.totals.get(kind, 0) + 1
-            known = self._kept.get(refusal)
-            if known is None:
-                self._kept[refusal] = Explanation(refusal, refusal.at_s)
-            else:
-                known.refusal, known.count = refusal, known.count + 1
-                self._kept.move_to_end(refusal)
-        while len(self._kept) > self._limit:
-            self._kept.popitem(last=False)
+        with self._lock:
+            for refusal in refusals:
+                kind = (refusal.rule, refusal.guard)
+                self.totals[kind] = self.totals.get(kind, 0) + 1
+                known = self._kept.get(refusal)
+                if known is None:
+                    self._kept[refusal] = Explanation(refusal, refusal.at_s)
+                else:
+                    self._kept[refusal] = Explanation(refusal, known.first_s, known.count + 1)
+                    self._kept.move_to_end(refusal)
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
 
     def about(self, subject: str) -> list[Explanation]:
         """Those about a node, cluster or KPI, the latest first."""
-        found = [item for item in self._kept.values() if item.refusal.subject == subject]
+        with self._lock:
+            found = [item for item in self._kept.values() if item.refusal.subject == subject]
         return sorted(found, key=lambda item: -item.refusal.at_s)
-
-    def latest(self, limit: int) -> list[Explanation]:
-        """The latest ones, whoever they are about."""
-        return list(reversed(self._kept.values()))[:limit]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -13,18 +14,21 @@ from pathlib import Path
 import numpy as np
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> Path:
     """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between.
 
-    Missing directories are made. Returns `path`.
+    Missing directories are made. Nobody but those whom `mode`, less the umask, allows gets to see the content, at no
+    time. Returns `path`.
 
     Raises:
         OSError: the directory or the file cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()  # a process of this number may have been killed here: its file may have another mode
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from controller import crash, rundir
 from controller.console import RunConsole
 from controller.daemon import Daemon
+from controller.port import TurnError
 from controller.scheduler import Job, JobScheduler
 from controller.settings import Config
 from metrics.errors import ConfigInvalidError
@@ -102,7 +103,7 @@ def _live(job: GovernJob, daemon: Daemon, console: RunConsole) -> ExitCode:
                 while not stopped and not daemon.ended.wait(WAKE_S):
                     if reloads.is_set():
                         reloads.clear()
-                        console.say(daemon.reload(by="SIGHUP").text)
+                        console.say(_reloaded(daemon))
                 if daemon.error is not None and job.api:
                     time.sleep(LAST_SCRAPE_S)
         finally:
@@ -116,6 +117,13 @@ def _live(job: GovernJob, daemon: Daemon, console: RunConsole) -> ExitCode:
     if code is ExitCode.INTERNAL_ERROR:
         console.say(f"which is a bug: please report it with {crash.write(job.report_dir, [daemon.error])}")
     return code
+
+
+def _reloaded(daemon: Daemon) -> str:
+    try:
+        return daemon.reload(by="SIGHUP").text
+    except TurnError as error:
+        return f"the configuration was not read again: {error}"
 
 
 def _jobs(job: GovernJob, daemon: Daemon) -> list[Job]:

@@ -17,7 +17,10 @@ from controller.phases.field import field as field_security
 from controller.phases.initialization import initialization
 from controller.phases.transactions import transactions
 from controller.session import Session, Ticking
+from controller.settings import Config
+from metrics.assessment import Assessor
 from metrics.errors import PlantError
+from state.isolation import IsolationPolicy
 from state.phase import Phase
 from state.stimulus import PhaseEnded, ProbeEnded
 from state.verdict import CheckResult, CheckStatus, PhaseResult
@@ -47,6 +50,11 @@ class Governed:
     def loop(self) -> Loop:
         """Its loop."""
         return self.session.loop
+
+    def reconfigure(self, config: Config, assessor: Assessor, policy: IsolationPolicy) -> None:
+        """Measure, check and decide by another configuration from the next tick on."""
+        self.session = replace(self.session, config=config)
+        self.loop.reassess(assessor, policy)
 
     def advance(self, seen: Seen) -> None:
         """Carry the checks on by a tick that has been taken in; an operator's pause ends them where they are."""

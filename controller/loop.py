@@ -131,7 +131,7 @@ class Loop:
         if self.topology is not None:
             # Where the plant itself has shrunk, what is out may be beyond a budget without anybody having acted.
             taken = [str(e.data["node"]) for e in decision.events if e.kind is EventKind.ISOLATION_INTENDED]
-            invariants.check(self.governor.state, self._policy, self.topology, acting=bool(taken), taken=taken)
+            invariants.check(self.governor.state, self._policy, self.topology, taken=taken)
         entries = self._journal.append(decision.events, epoch=self.governor.state.epoch, wall_time=self._clock.wall())
         for entry in entries:
             self._publisher.event(Recorded(entry.seq, entry.hash, entry.event))

@@ -31,8 +31,16 @@ class Commanded:
     hash: str
 
 
-class BusyError(Exception):
-    """The daemon is in the middle of something for longer than a command waits: try again."""
+class TurnError(Exception):
+    """What was wanted from the daemon did not come about."""
+
+
+class BusyError(TurnError):
+    """The daemon is in the middle of something for longer than a command waits: nothing was done, try again."""
+
+
+class FailedError(TurnError):
+    """Something went wrong in the middle of it: only the journal knows what was done."""
 
 
 class Port(Protocol):
@@ -100,11 +108,16 @@ class Port(Protocol):
 
         Raises:
             BusyError: its turn did not come in time; nothing was done.
+            FailedError: it went wrong on the way.
         """
         ...
 
     def reload(self, *, by: str) -> Answer:
-        """Read the configuration again; an invalid one changes nothing and is reported."""
+        """Read the configuration again; an invalid one changes nothing and is reported.
+
+        Raises:
+            BusyError, FailedError: as for `command`.
+        """
         ...
 
     def refuse_request(self, why: str) -> None:

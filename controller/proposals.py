@@ -215,14 +215,7 @@ def _proposal(found: Finding, record: RunRecord, seen: Mapping[str, object], sit
         "expectation": finding.estimate.document(kpis),
         "evidence": finding.evidence,
         "seen": seen,
-        "run": {
-            "plant": record.plant,
-            "system": record.system,
-            "nodes": record.nodes,
-            "clusters": record.clusters,
-            "seed": record.seed,
-            "scenario": record.scenario,
-        },
+        "run": record.where(),
         "anchor": {"seq": situation.journal_tip[0], "hash": situation.journal_tip[1]},
     }
     plain = {name: jsonable(value) for name, value in content.items()}

@@ -101,6 +101,17 @@ class RunRecord:
     outcome: Outcome | None = None
     still_isolated: tuple[tuple[str, float], ...] = ()
 
+    def where(self) -> dict[str, object]:
+        """On what it was made, for those who read about it."""
+        return {
+            "plant": self.plant,
+            "system": self.system,
+            "nodes": self.nodes,
+            "clusters": self.clusters,
+            "seed": self.seed,
+            "scenario": self.scenario,
+        }
+
     def refuse(self, refusals: Iterable[Refusal]) -> None:
         """Count refusals; one explanation is kept once, whatever the values were each time."""
         for refusal in refusals:

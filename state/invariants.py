@@ -89,7 +89,7 @@ def pause_is_kept(state: DurableState, _policy: IsolationPolicy, _topology: Topo
     return "PAUSED with an open trial" if state.trial is not None else None
 
 
-BUDGETS: tuple[Callable[[DurableState, IsolationPolicy, Topology], str | None], ...] = (budgets_hold, quorum_holds)
+BUDGETS: tuple[Callable[..., str | None], ...] = (budgets_hold, quorum_holds)
 INVARIANTS: tuple[Callable[[DurableState, IsolationPolicy, Topology], str | None], ...] = (
     *BUDGETS,
     intents_are_single,
@@ -106,18 +106,18 @@ def check(
     policy: IsolationPolicy,
     topology: Topology,
     *,
-    acting: bool = True,
     taken: Collection[str] | None = None,
 ) -> None:
-    """Ask every invariant; the budgets, which speak of actions, only where somebody is being taken out (`acting`).
+    """Ask every invariant; the budgets speak of actions, and so are asked only where somebody is being taken out.
 
     Where `taken` names those nodes, only their clusters have to keep within their own budgets: another one may have
-    shrunk, or be beyond those of a policy that has been tightened since, without anybody acting there.
+    shrunk, or be beyond those of a policy that has been tightened since, without anybody acting there. None: anybody
+    may have been.
 
     Raises:
         InvariantBreachError: the first one that does not hold.
     """
-    for budget in (budgets_hold, quorum_holds) if acting else ():
+    for budget in BUDGETS if taken is None or taken else ():
         _require(budget.__name__, budget(state, policy, topology, taken))
     for invariant in INVARIANTS:
         if invariant not in BUDGETS:

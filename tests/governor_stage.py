@@ -146,7 +146,7 @@ class Stage:
             self.shadow.apply(reread(event))
         assert self.shadow.snapshot() == self.governor.snapshot()
         acting = any(event.kind is EventKind.ISOLATION_INTENDED for event in decision.events)
-        invariants.check(self.state, self.policy, self.topology, acting=acting)
+        invariants.check(self.state, self.policy, self.topology, taken=None if acting else ())
         for action in decision.actions:
             reply = self.plant.carry_out(action, self.now_s)
             if self.answering:

@@ -10,6 +10,7 @@ import schemathesis.specs.openapi.definitions as openapi
 
 from controller.api.app import STREAM, create_app
 from controller.api.auth import Role, TokenFile
+from controller.port import FailedError
 from controller.settings import ApiSettings
 from metrics.errors import StoreFailedError
 from state.decision import Answer
@@ -289,6 +290,20 @@ def test_a_refused_command_is_409_with_its_guard(api, operator):
         "seq": 11,
         "hash": "cd" * 32,
     }
+
+
+def test_a_command_that_fails_on_the_way_is_500_and_says_where_to_look(api, operator, monkeypatch):
+    """What was done is known to the journal only, so the answer neither claims nor denies it."""
+
+    def fails(*_args, **_kwargs):
+        raise FailedError("the disk is full")
+
+    monkeypatch.setattr(api.port, "command", fails)
+    answer = api.client.post("/api/control/resume", json={"reason": "r"}, headers=operator)
+    assert answer.status_code == 500
+    assert answer.get_json()["message"] == (
+        "it went wrong on the way (the disk is full); the journal tells what was done: iace journal"
+    )
 
 
 def test_a_busy_daemon_is_503(api, operator):

@@ -7,9 +7,11 @@ import jsonschema
 import pytest
 
 from controller import config as configuration
+from controller import daemon as daemon_module
+from controller import daemon_report
 from controller.console import RunConsole
 from controller.daemon import Daemon
-from controller.port import BusyError
+from controller.port import BusyError, FailedError
 from metrics.errors import InvariantBreachError, PlantRefusedError, PlantUnavailableError, StoreFailedError
 from state import command as asked
 from state.durable import DurableState, replay
@@ -20,6 +22,7 @@ from state.machine import PhaseMachine
 from state.outcome import ExitCode, code_of
 from state.phase import Phase
 from state.recovery import recover
+from state.stimulus import ProposalWritten
 
 E = EventKind
 BYZANTINE = {"id": "bad", "kind": "byzantine", "nodes": ["node-0003"]}
@@ -312,6 +315,7 @@ def test_reload_changes_what_may_change(governed):
     )
     assert governed.daemon.reload(by="ann").accepted
     assert governed.kinds()[-1] is E.CONFIG_RELOADED
+    assert governed.daemon._governed.session.config.isolation.confirm_ticks == 5
     governed.daemon._load_config = lambda: configuration.load(None, {"isolation": {"quorum": -1}})
     answer = governed.daemon.reload(by="ann")
     assert not answer.accepted
@@ -408,6 +412,48 @@ def test_a_fenced_controller_stops_leading(governed):
         governed.daemon.tick()
     assert code_of(governed.daemon.error) is ExitCode.NOT_LEADER
     assert plant.isolated() == frozenset()
+
+
+def test_a_command_of_a_fenced_controller_ends_it(governed):
+    """A command whose action the plant refuses for its epoch fails, and the daemon ends with 75 at once."""
+    governed.governing()
+    plant, epoch = governed.daemon._stays.plant._plant, governed.daemon.state()["epoch"]
+    plant.apply(plant.parameters(), key="another-controller", epoch=epoch + 5)
+    with pytest.raises(FailedError, match="epoch"):
+        governed.tell(asked.Isolate("node-0001", 60.0))
+    assert code_of(governed.daemon.error) is ExitCode.NOT_LEADER
+    assert not governed.daemon.metrics().leader
+    with pytest.raises(BusyError, match="stopping"):
+        governed.tell(asked.Resume())
+
+
+def test_a_bug_within_a_command_ends_it(governed, monkeypatch):
+    """Whatever fails in a command may have left the live state ahead of the journal: nothing is decided on it."""
+    governed.governing()
+
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(governed.daemon._governor, "step", broken)
+    with pytest.raises(FailedError, match="a bug"):
+        governed.tell(asked.Resume())
+    assert code_of(governed.daemon.error) is ExitCode.INTERNAL_ERROR
+    assert not governed.daemon.live()
+
+
+def test_a_journal_that_fails_while_a_proposal_is_written_down_ends_it(governed, monkeypatch, tmp_path):
+    """A proposal that the journal does not know of must not be in the live state: the daemon ends with 74."""
+    governed.governing()
+    monkeypatch.setattr(daemon_report, "new_proposals", lambda *_: [{"id": "p-1"}])
+    monkeypatch.setattr(daemon_module, "write", lambda *_: None)
+    monkeypatch.setattr(daemon_module, "written", lambda _: ProposalWritten("p-1", "00" * 32, None))
+
+    def full(*_args, **_kwargs):
+        raise StoreFailedError("the disk is full")
+
+    monkeypatch.setattr(governed.journal, "append", full)
+    governed.daemon.write_report(tmp_path / "reports")
+    assert code_of(governed.daemon.error) is ExitCode.STORE_FAILED
 
 
 def test_a_lock_that_was_replaced_ends_it(governed, tmp_path):

@@ -146,7 +146,7 @@ def test_a_pause_is_somebody_s_and_nothing_is_on_trial():
 def test_budgets_speak_of_actions():
     """Where the plant itself has shrunk, more may be out than a budget allows without anybody having acted."""
     made = state("n8", "n9", "n10")
-    invariants.check(made, IsolationPolicy(), FIFTY, acting=False)
+    invariants.check(made, IsolationPolicy(), FIFTY, taken=())
     with pytest.raises(InvariantBreachError, match="3 of 7 nodes of c1 out"):
         invariants.check(made, IsolationPolicy(), FIFTY)
 

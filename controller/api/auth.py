@@ -28,6 +28,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from controller.files import json_bytes, write_atomically
 from metrics.errors import BadDataError, IaceError, NotPermittedError, StoreFailedError
 
 FILE = "tokens.json"
@@ -235,18 +236,4 @@ def _token(entry: dict[str, Any]) -> Token:
 
 def _write(path: Path, tokens: list[Token]) -> None:
     document = {"schema_version": _SCHEMA_VERSION, "tokens": [asdict(token) for token in tokens]}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    write_atomically(path, json_bytes(document), MODE)

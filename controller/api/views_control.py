@@ -10,7 +10,7 @@ from controller.api import models
 from controller.api.access import Rule
 from controller.api.errors import ApiError
 from controller.api.routing import Call, Json, Routes, View
-from controller.port import BusyError, Port
+from controller.port import BusyError, FailedError, Port
 from state import command as asked
 from state.decision import Answer
 
@@ -91,7 +91,7 @@ def ordered(port: Port, call: Call, command: asked.Command) -> Json:
     """Let a command be decided, and tell what becomes of it.
 
     Raises:
-        ApiError: 409 where it is refused, 503 where its turn did not come.
+        ApiError: 409 where it is refused, 503 where its turn did not come, 500 where it failed on the way.
     """
     # Two people may choose the same key by chance, so that a key is its owner's alone.
     key = None if call.key is None else f"{call.principal}:{call.key}"
@@ -115,3 +115,6 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
             "the daemon is in the middle of something, and nothing was done; try again",
             headers={"Retry-After": "2"},
         ) from None
+    except FailedError as failed:
+        text = f"it went wrong on the way ({failed}); the journal tells what was done: iace journal"
+        raise ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, text) from failed
