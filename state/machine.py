@@ -64,36 +64,19 @@ class PhaseMachine:
         self.came_from = came_from
         self._facts = Facts()
         self.state: str = phase.value  # the attribute that `transitions` moves
-        self._machine = Machine(
-            model=self,
-            states=[member.value for member in Phase],
-            initial=phase.value,
-            transitions=[
-                {
-                    "trigger": row.event.value,
-                    "source": row.source.value,
-                    "dest": row.destination.value,
-                    "conditions": [f"_{row.guard.value}"],
-                }
-                for row in TABLE
-            ],
-            auto_transitions=False,
-            ignore_invalid_triggers=False,
-            send_event=True,
-        )
 
     @property
     def phase(self) -> Phase:
         """The present state."""
-        return Phase(self.state)
+        return _PHASES[self.state]
 
     def fire(self, event: EventKind, facts: Facts = Facts()) -> TransitionRefusal | None:
         """Move along the row for `event`, given what the guards ask for; None if it moved, else why not."""
         source = self.phase
-        rows = [row for row in TABLE if row.source is source and row.event is event]
+        rows = _ROWS.get((source, event), ())
         self._facts = facts
         # `rows` is asked first because `transitions` raises on a pair that it does not know.
-        if not rows or not self._machine.dispatch(event.value):
+        if not rows or not _ENGINE.events[event.value].trigger(self):
             return TransitionRefusal(source, event, tuple(row.guard for row in rows))
         if self.phase in EXCURSIONS and source not in EXCURSIONS:
             self.came_from = source
@@ -136,3 +119,25 @@ class PhaseMachine:
 
     def _dissonant_outcome(self, _event: Any) -> bool:  # noqa: ANN401 - as above
         return not self._facts.coherent
+
+
+_PHASES = {phase.value: phase for phase in Phase}
+_ROWS = {(row.source, row.event): tuple(r for r in TABLE if r[:2] == row[:2]) for row in TABLE}
+# One engine moves every machine: it holds the table and no state, and building it costs more than a tick.
+_ENGINE = Machine(
+    model=None,
+    states=list(_PHASES),
+    initial=Phase.IDLE.value,
+    transitions=[
+        {
+            "trigger": row.event.value,
+            "source": row.source.value,
+            "dest": row.destination.value,
+            "conditions": [f"_{row.guard.value}"],
+        }
+        for row in TABLE
+    ],
+    auto_transitions=False,
+    ignore_invalid_triggers=False,
+    send_event=True,
+)
