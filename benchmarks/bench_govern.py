@@ -8,6 +8,7 @@ part of it is lived and the rest extrapolated. Memory is what metrics, state and
 keeps its ledger, which grows.
 
     python benchmarks/bench_govern.py [--nodes 1000 10000 1000000] [--rounds 15] [--day-ticks 1500] [--day-nodes 1000]
+    python benchmarks/bench_govern.py --month [30] [--month-nodes 50]    # a month of the daemon, see bench_month.py
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_gravity import observation_of
-from bench_scoreboard import OURS, Case, Ours, Plant
+from bench_scoreboard import Case, Ours, Plant
 
 from metrics.observation import Observation
 from state.journal import Journal
@@ -75,7 +76,7 @@ def bare_s(observation: Observation) -> float:
 
 def tick_s(nodes: int, rounds: int) -> tuple[float, float]:
     """CPU seconds of a tick, median and worst of `rounds`."""
-    ours, plant = Ours(), Plant(Case("healthy", 5, 0, 0, OURS))
+    ours, plant = Ours(), Plant(Case("healthy", 5, 0, 0))
     spent = []
     for observation in ticks_of(nodes, WARM_UP_TICKS + rounds):
         began = time.thread_time()
@@ -99,7 +100,7 @@ def show_ticks(nodes: int, rounds: int) -> bool:
 
 def show_day(nodes: int, ticks: int) -> bool:
     """Print what a day costs, in CPU seconds of one thread; whether the goal is met."""
-    plant, ours = Plant(Case("healthy", nodes, 1, ticks, OURS)), Ours()
+    plant, ours = Plant(Case("healthy", nodes, 1, ticks)), Ours()
     spent = {"plant": 0.0, "assess and decide": 0.0, "journal": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "journal.db")
@@ -130,7 +131,7 @@ def show_day(nodes: int, ticks: int) -> bool:
 
 def show_memory(nodes: int, ticks: int) -> bool:
     """Print how what the governing packages hold grows over the second half of a stretch; whether it is flat."""
-    plant, ours = Plant(Case("healthy", nodes, 1, ticks, OURS)), Ours()
+    plant, ours = Plant(Case("healthy", nodes, 1, ticks)), Ours()
     governing = [tracemalloc.Filter(inclusive=True, filename_pattern=str(ROOT / name / "*")) for name in GOVERNING]
     held = []
     tracemalloc.start()
@@ -155,7 +156,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--day-nodes", type=int, default=1000)
     parser.add_argument("--day-ticks", type=int, default=1500)
+    parser.add_argument(
+        "--month", type=int, nargs="?", const=30, metavar="DAYS", help="live so many days, nothing else"
+    )
+    parser.add_argument("--month-nodes", type=int, default=50)
     chosen = parser.parse_args()
+    if chosen.month:
+        from bench_month import show_month  # noqa: PLC0415 - the whole daemon, only where it is asked for
+
+        return 0 if show_month(chosen.month_nodes, chosen.month) else 1
     met = [show_ticks(nodes, chosen.rounds) for nodes in chosen.nodes]
     met.append(show_day(chosen.day_nodes, chosen.day_ticks))
     met.append(show_memory(50, 2 * chosen.day_ticks))

@@ -41,18 +41,13 @@ class Confirmation:
         seen = trusted & np.isfinite(value)
         bad = seen & (value > self._critical)
         clean = seen & (value < self._clean_below)
-        self.bad += bad
-        self.bad[seen & ~bad] = 0
-        self.calm += seen & ~bad
-        self.calm[bad] = 0
-        self.clean += clean
-        self.clean[seen & ~clean] = 0
+        calm = seen & ~bad
         self._blind += 1
-        self._blind[seen] = 0
-        blackout = self._blind > PATIENCE_TICKS
-        self.bad[blackout] = 0
-        self.calm[blackout] = 0
-        self.clean[blackout] = 0
+        self._blind *= ~seen
+        sighted = self._blind <= PATIENCE_TICKS
+        for count, more, none in ((self.bad, bad, calm), (self.calm, calm, bad), (self.clean, clean, seen & ~clean)):
+            np.add(count, more, out=count)
+            np.multiply(count, sighted & ~none, out=count)
         self._bad_now = bad
         return bad
 

@@ -250,6 +250,14 @@ def test_horizon_must_be_positive():
         HarmonicAutoregression(1).forecast(0)
 
 
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_step_after_a_standstill_is_survived(level):
+    """A series that never moved and then takes another level is soon forecast to stay there, however far it jumped."""
+    haru = fed(np.concatenate([np.full(1000, level), np.full(1000, level + 0.2)]))
+    assert haru.forecast(15).mean[0] == pytest.approx(level + 0.2)
+    assert np.abs(haru.regression.information).max() < 1e9
+
+
 def test_regression_does_not_wind_up():
     """After 50,000 rows in which two of three features never moved, the equations are as well posed as at the start."""
     rng = np.random.default_rng(1)

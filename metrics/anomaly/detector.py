@@ -128,6 +128,8 @@ class StreamingDetector(Persistent):
     def _reason(self, where: NDArray[np.intp], evidence: Floats) -> tuple[NDArray[np.int8], Floats]:
         """The view with the strongest evidence for each series, and that evidence with its sign."""
         view, distance = np.full(self._series, NO_VIEW, np.int8), np.zeros(self._series)
+        if not where.size:
+            return view, distance
         strongest_last = np.argsort(np.abs(evidence), kind="stable")
         of_view, of_series = np.divmod(where[strongest_last], self._series)
         view[of_series] = of_view

@@ -77,6 +77,8 @@ class Tails(Persistent):
 
     def _beyond(self, at: NDArray[np.intp], v: Floats, unit: Floats, rows: Floats, rate: Floats | float) -> Floats:
         """The few entries outside their limits: evidence, mean excess, and the limit's long step outwards."""
+        if not at.size:
+            return np.zeros(0)
         c = self._config
         upper, lower = self.upper.ravel(), self.lower.ravel()
         mean, count = self.excess.ravel(), self.count.ravel()

@@ -74,9 +74,7 @@ class Profile(Persistent):
             pace: share of the full learning rate, 0 to 1.
             rates: of this row.
         """
-        cycles = (t % self._period_s) / self._period_s
-        phase = np.minimum(cycles * self._phases, self._phases - 1).astype(np.intp)
-        at = phase if phase.ndim == 0 else (phase, self._column)
+        at = self._at(t)
         mean, visits = self.mean[at], self.visits[at]
         new = visits == 0.0
         if new.any():
@@ -89,6 +87,13 @@ class Profile(Persistent):
         self.mean[at] = mean + rate * residual
         self.visits[at] = count
         return residual
+
+    def _at(self, t: Floats) -> int | tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where the phase of `t` is kept: one row for all series, or each series' own."""
+        if t.ndim == 0:  # the usual case; a plain number costs a tenth of an array of one
+            return min(int(float(t) % self._period_s / self._period_s * self._phases), self._phases - 1)
+        cycles = (t % self._period_s) / self._period_s
+        return np.minimum(cycles * self._phases, self._phases - 1).astype(np.intp), self._column
 
 
 class Views(Persistent):

@@ -44,6 +44,7 @@ SKILL_TICKS = 500.0
 STILL = 0.25  # movement below which coefficients stand still
 ROWS_PER_FEATURE = 10  # rows that are needed before they can
 FEATURES_OWN = 3 + CHANGES  # constant, two means, changes
+OWN_MAX = 1e3  # after a long standstill a jump is any number of usual changes, and the square of that no evidence
 INPUT_UNIT_MIN, INPUT_MAX = 0.01, 4.0  # inputs are relative to their mean, but 0 is no unit
 VALUE_MAX = 1e100  # more than this is garbage, and its square no number
 TINY = 1e-12
@@ -202,32 +203,35 @@ class HarmonicAutoregression(Persistent):
         self.input[...] = inputs
         self.input_mean += (inputs - self.input_mean) / SLOW_TICKS
 
-    def _features(self, tick: int, last: Floats, changes: Floats, fast: Floats, slow: Floats) -> Floats:
+    def _features(self, tick: int, last: Floats) -> Floats:
         """float64[K, d], what the change towards `tick` is regressed on."""
-        scale = np.maximum(self.scale, TINY)
-        own = np.column_stack([np.ones_like(last), (fast - last) / scale, (slow - last) / scale])
-        away = (self.input - self.input_mean) / np.maximum(np.abs(self.input_mean), INPUT_UNIT_MIN)
-        away = np.clip(away, -INPUT_MAX, INPUT_MAX)
-        features: Floats = np.concatenate(
-            [
-                own,
-                changes / scale[:, np.newaxis],
-                self._waves(tick),
-                np.broadcast_to(away, (self._series, self._inputs)),
-            ],
-            axis=1,
-        )
+        unit = np.maximum(self.scale, TINY)
+        features: Floats = np.empty((self._series, self.settled.shape[1]))
+        own = features[:, :FEATURES_OWN]
+        own[:, 0] = 1.0
+        own[:, 1] = (self.fast - last) / unit
+        own[:, 2] = (self.slow - last) / unit
+        own[:, 3:] = self.changes / unit[:, np.newaxis]
+        np.minimum(np.maximum(own, -OWN_MAX, out=own), OWN_MAX, out=own)
+        features[:, self._harmonic] = self._waves(tick, 1)[0]
+        features[:, self._harmonic.stop :] = self._away()
         return features
 
-    def _waves(self, tick: int) -> Floats:
-        """float64[K, 2 · SLOTS · HARMONICS], cosines and sines of the harmonics; 0 where no period is known."""
+    def _away(self) -> Floats:
+        """float64[inputs], how far the tunable parameters are from their slow means, relative."""
+        away = (self.input - self.input_mean) / np.maximum(np.abs(self.input_mean), INPUT_UNIT_MIN)
+        return np.minimum(np.maximum(away, -INPUT_MAX), INPUT_MAX)
+
+    def _waves(self, tick: int, ticks: int) -> Floats:
+        """float64[ticks, K, 2 · SLOTS · HARMONICS], cosines and sines of the harmonics; 0 where no period is known."""
         known = ~np.isnan(self.periods.found)
         if not known.any():
-            return np.zeros((self._series, 2 * SLOTS * HARMONICS))
-        turns = tick / np.where(known, self.periods.found, 1.0) % 1.0
-        angle = 2.0 * np.pi * turns[:, :, np.newaxis] * np.arange(1, HARMONICS + 1)
+            return np.zeros((ticks, self._series, 2 * SLOTS * HARMONICS))
+        times = np.arange(tick, tick + ticks, dtype=np.float64)[:, np.newaxis, np.newaxis]
+        turns = times / np.where(known, self.periods.found, 1.0) % 1.0
+        angle = 2.0 * np.pi * turns[..., np.newaxis] * np.arange(1, HARMONICS + 1)
         waves = np.stack([np.cos(angle), np.sin(angle)], axis=-1) * known[:, :, np.newaxis, np.newaxis]
-        flat: Floats = waves.reshape(self._series, -1)
+        flat: Floats = waves.reshape(ticks, self._series, -1)
         return flat
 
     def _advance(self, values: Floats) -> None:
@@ -238,7 +242,7 @@ class HarmonicAutoregression(Persistent):
             self.last[first] = self.fast[first] = self.slow[first] = values[first]
         known = ~np.isnan(self.last)
         last = np.where(known, self.last, 0.0)
-        features = self._features(int(self.clock[0]), last, self.changes, self.fast, self.slow)
+        features = self._features(int(self.clock[0]), last)
         features *= known[:, np.newaxis]
         expected = last + self.regression.predict(features) * self.scale
         seen = known & ~first & np.isfinite(values)
@@ -258,10 +262,10 @@ class HarmonicAutoregression(Persistent):
     ) -> None:
         change = np.where(accepted, values - last, 0.0)
         warm = self.rows >= WARM_UP_TICKS
-        target = np.clip(change / np.maximum(self.scale, TINY), -4.0 * OUTLIER, 4.0 * OUTLIER)
+        target = np.minimum(np.maximum(change / np.maximum(self.scale, TINY), -4.0 * OUTLIER), 4.0 * OUTLIER)
         weight = np.where(accepted & warm, 1.0 / np.maximum(oddness / HUBER, 1.0), 0.0)
-        longest = np.nanmax(np.nan_to_num(self.periods.found), axis=1)
-        memory = np.clip(CYCLES_REMEMBERED * longest, MEMORY_MIN_TICKS, MEMORY_MAX_TICKS)
+        longest = np.fmax.reduce(self.periods.found, axis=1, initial=0.0)
+        memory = np.minimum(np.maximum(CYCLES_REMEMBERED * longest, MEMORY_MIN_TICKS), MEMORY_MAX_TICKS)
         own = np.where(accepted, np.abs(values - (last + self.regression.predict(features) * self.scale)), 0.0)
         if weight.any():
             self.regression.learn(features, target, weight, memory)
@@ -279,7 +283,8 @@ class HarmonicAutoregression(Persistent):
 
     def _move(self, value: Floats, last: Floats, known: NDArray[np.bool_], accepted: NDArray[np.bool_]) -> None:
         value = np.where(known, value, 0.0)
-        self.changes = np.column_stack([value - last, self.changes[:, :-1]])
+        self.changes[:, 1:] = self.changes[:, :-1]
+        self.changes[:, 0] = value - last
         rate = 1.0 / np.minimum(np.maximum(self.rows, 1.0), SLOW_TICKS)
         self.variance += np.where(accepted, rate * ((value - self.slow) ** 2 - self.variance), 0.0)
         self.fast += (value - self.fast) / FAST_TICKS
@@ -289,17 +294,50 @@ class HarmonicAutoregression(Persistent):
         self.regression.forget(changed, self._harmonic)
 
     def _path(self, horizon: int) -> Floats:
-        """float64[horizon, K], the model's own forecasts, each tick following from the one before."""
-        last, changes = self.last.copy(), self.changes.copy()
-        fast, slow = self.fast.copy(), self.slow.copy()
+        """float64[horizon, K], the model's own forecasts, each tick following from the one before.
+
+        What a wave, a parameter or the constant adds is known beforehand for all ticks; what is left to follow tick by
+        tick is so little that plain numbers are several times as fast as arrays of a few series.
+        """
+        theta = self.regression.coefficients
+        waves = self._waves(int(self.clock[0]) + 1, horizon)
+        steady = theta[:, 0] + theta[:, self._harmonic.stop :] @ self._away()
+        drive = self.scale * (steady + np.einsum("tkd,kd->tk", waves, theta[:, self._harmonic]))
+        # Where a series is so still that TINY is its unit, its features are that much smaller.
+        own = (self.scale / np.maximum(self.scale, TINY))[:, np.newaxis] * theta[:, 1:FEATURES_OWN]
         spread = 6.0 * np.sqrt(self.variance) + np.abs(self.last - self.slow)
-        low, high = self.slow - spread, self.slow + spread
-        path = np.empty((horizon, self._series))
-        for ahead in range(horizon):
-            features = self._features(int(self.clock[0]) + 1 + ahead, last, changes, fast, slow)
-            value = np.clip(last + self.regression.predict(features) * self.scale, low, high)
-            changes = np.column_stack([value - last, changes[:, :-1]])
-            fast += (value - fast) / FAST_TICKS
-            slow += (value - slow) / SLOW_TICKS
-            path[ahead] = last = value
-        return path
+        state = np.column_stack([self.last, self.fast, self.slow, self.changes])
+        series = zip(
+            drive.T.tolist(),
+            own.tolist(),
+            state.tolist(),
+            (self.slow - spread).tolist(),
+            (self.slow + spread).tolist(),
+            strict=True,
+        )
+        return np.array([_followed(*one) for one in series]).T
+
+
+def _followed(drive: list[float], own: list[float], state: list[float], low: float, high: float) -> list[float]:
+    """The values of one series, tick after tick.
+
+    Args:
+        drive: for each tick, what changes the value whatever it was before.
+        own: what a unit of distance from the fast and the slow mean and of the last changes changes it by.
+        state: last value, fast and slow mean, and the last changes, the latest first.
+        low: lower bound of the values, NaN with a last value that is.
+        high: upper bound, likewise.
+    """
+    to_fast, to_slow, first, second, third = own
+    last, fast, slow, change, before, long_before = state
+    path = []
+    for pushed in drive:
+        pulled = to_fast * (fast - last) + to_slow * (slow - last)
+        value = last + (pushed + pulled + first * change + second * before + third * long_before)
+        value = min(max(value, low), high)
+        change, before, long_before = value - last, change, before
+        fast += (value - fast) / FAST_TICKS
+        slow += (value - slow) / SLOW_TICKS
+        last = value
+        path.append(value)
+    return path

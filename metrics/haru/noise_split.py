@@ -17,6 +17,8 @@ DOUBT = (0.5, 2.0)  # the same of the prior itself
 ERROR_TICKS = 5.0  # smoothing of the normalised squared error; a step raises it at once
 ERROR_USUAL = 2.0  # up to which it is noise
 
+_WANDERED = tuple((share * prior) ** 2 for share, prior in zip(WANDER, PRIOR, strict=True))
+
 
 class NoiseSplit:
     """The two variances.
@@ -26,10 +28,9 @@ class NoiseSplit:
     """
 
     def __init__(self) -> None:
-        prior = np.array(PRIOR)
-        self.state = prior.copy()
-        self._wander = np.diag((np.array(WANDER) * prior) ** 2)
-        self._covariance = np.diag((np.array(DOUBT) * prior) ** 2)
+        self.state = np.array(PRIOR)
+        self._variances = tuple((share * prior) ** 2 for share, prior in zip(DOUBT, PRIOR, strict=True))
+        self._covariance = 0.0
         self._error = 1.0
 
     def total(self, g: float) -> float:
@@ -42,16 +43,25 @@ class NoiseSplit:
         The variance is half the mean square of differences of successive ticks; as each tick takes part in two
         differences, it is worth a third of its degrees of freedom.
         """
-        regressor = np.array([1.0, g])
-        wander = self._wander * max(1.0, self._error / ERROR_USUAL) ** 2
-        covariance = self._covariance + wander
-        along = covariance @ regressor
-        expected = float(regressor @ self.state)
-        doubt = float(regressor @ along) + 3.0 * max(expected, 1e-6) ** 2 / freedom
+        own, coupled = self.state.tolist()
+        faster = max(1.0, self._error / ERROR_USUAL) ** 2
+        p_own, p_coupled = (known + faster * wander for known, wander in zip(self._variances, _WANDERED, strict=True))
+        p_both = self._covariance
+        # What the measurement, own + g · coupled, has in common with either.
+        with_own, with_coupled = p_own + g * p_both, p_both + g * p_coupled
+        expected = own + g * coupled
+        noise = 3.0 * max(expected, 1e-6) ** 2 / freedom
+        doubt = with_own + g * with_coupled + noise
         error = variance - expected
         self._error += (error**2 / doubt - self._error) / ERROR_TICKS
-        gain = along / doubt
-        self.state = np.maximum(self.state + gain * error, 0.0)
-        # Joseph's form stays symmetric and positive definite whatever rounding does.
-        left = np.eye(2) - np.outer(gain, regressor)
-        self._covariance = left @ covariance @ left.T + np.outer(gain, gain) * (doubt - float(regressor @ along))
+        gain_own, gain_coupled = with_own / doubt, with_coupled / doubt
+        self.state = np.array([max(own + gain_own * error, 0.0), max(coupled + gain_coupled * error, 0.0)])
+        # Joseph's form, (I − k hᵀ) P (I − k hᵀ)ᵀ + k kᵀ noise, stays positive definite whatever rounding does.
+        left_own, left_both = p_own - gain_own * with_own, p_both - gain_own * with_coupled
+        right_both, left_coupled = p_both - gain_coupled * with_own, p_coupled - gain_coupled * with_coupled
+        of_own, of_coupled = left_own + g * left_both, right_both + g * left_coupled
+        self._variances = (
+            left_own - gain_own * of_own + gain_own**2 * noise,
+            left_coupled - gain_coupled * of_coupled + gain_coupled**2 * noise,
+        )
+        self._covariance = left_both - gain_coupled * of_own + gain_own * gain_coupled * noise

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from metrics.haru.noise_split import NoiseSplit
 from metrics.haru.plant_model import REPORT_NOISE, Floats, Gains
+from metrics.median import median
 from metrics.observation import NodeSignals, Topology
 
 TAU_MIN_TICKS, TAU_MAX_TICKS = 8.0, 30.0
@@ -33,6 +34,8 @@ class PhaseReading:
 
     Attributes:
         phase: float64[N], rad, 0 where unknown.
+        cosine: float64[N], of the phase.
+        sine: float64[N], likewise.
         known: bool[N].
         counts: float64[M], known nodes of each cluster.
         of_cluster: complex128[M], z_c.
@@ -40,6 +43,8 @@ class PhaseReading:
     """
 
     phase: Floats
+    cosine: Floats
+    sine: Floats
     known: NDArray[np.bool_]
     counts: Floats
     of_cluster: NDArray[np.complex128]
@@ -52,14 +57,15 @@ class PhaseReading:
         known = signals.active & (np.abs(signals.phase) <= PHASE_MAX) & (a >= 0.0) & (a <= 1.0)
         phase = np.where(known, signals.phase, 0.0)
         weight = np.where(known, signals.participation, 0.0)
+        cosine, sine = np.cos(phase), np.sin(phase)
         size = len(topology.clusters)
         sums = np.empty(size, dtype=np.complex128)
-        sums.real = np.bincount(topology.cluster_of, weight * np.cos(phase), size)
-        sums.imag = np.bincount(topology.cluster_of, weight * np.sin(phase), size)
+        sums.real = np.bincount(topology.cluster_of, weight * cosine, size)
+        sums.imag = np.bincount(topology.cluster_of, weight * sine, size)
         counts = np.bincount(topology.cluster_of, known, size).astype(np.float64)
         system = complex(sums.sum()) / max(float(counts.sum()), 1.0)
         sums /= np.maximum(counts, 1.0)
-        return cls(phase, known, counts, sums, system)
+        return cls(phase, cosine, sine, known, counts, sums, system)
 
     @property
     def coherence(self) -> float:
@@ -91,6 +97,7 @@ class Surplus:
     def __init__(self, topology: Topology) -> None:
         nodes, clusters = len(topology.nodes), len(topology.clusters)
         self._cluster_of = topology.cluster_of.astype(np.intp)
+        self._share_of = np.bincount(self._cluster_of, minlength=clusters) / nodes
         self.ticks = 0
         self.noise = NoiseSplit()
         self.nodes = Level(nodes)
@@ -105,8 +112,9 @@ class Surplus:
         """Take in two successive ticks, between which `gains` were in force."""
         known = before.known & after.known
         pull = gains.k1 * before.of_cluster + gains.k2 * (0.5 * before.system + 0.5)
-        turned = pull[self._cluster_of] * np.exp(-1j * before.phase)
-        surplus = after.phase - before.phase - turned.imag
+        # The pull on a node is the imaginary part of its cluster's, turned back by the node's own phase.
+        surplus = after.phase - before.phase
+        surplus -= pull.imag[self._cluster_of] * before.cosine - pull.real[self._cluster_of] * before.sine
         surplus -= 2.0 * math.pi * np.rint(surplus / (2.0 * math.pi))
         surplus[~known] = 0.0
         counts = np.bincount(self._cluster_of, known, len(before.counts))
@@ -118,7 +126,7 @@ class Surplus:
         of_cluster = np.bincount(self._cluster_of, surplus, len(counts)) / np.maximum(counts, 1.0)
         self._learn_system(mean)
         self._learn_clusters(of_cluster - mean, counts > 0.0)
-        self._learn_nodes(surplus - of_cluster[self._cluster_of], known, float(np.abs(turned).mean()), gains)
+        self._learn_nodes(surplus - of_cluster[self._cluster_of], known, float(np.abs(pull) @ self._share_of), gains)
 
     def _learn_system(self, mean: float) -> None:
         self.drift += (mean - self.drift) / min(self.ticks, self._drift_tau)
@@ -166,8 +174,9 @@ class Level:
         self._weight = (1.0 - step) ** 2 * self._weight + step**2
         self._freedom = freedom
         both = known & self._known
-        square = float((((rest - self._last) ** 2)[both]).sum())
-        compared = np.count_nonzero(both) - (np.count_nonzero(known) - freedom)
+        squares, pairs = (rest - self._last) ** 2, np.count_nonzero(both)
+        square = float((squares if pairs == len(rest) else squares[both]).sum())
+        compared = pairs - (np.count_nonzero(known) - freedom)
         self._last, self._known = rest, known
         if self._ticks == 1 or compared <= 0.0:
             return None
@@ -180,7 +189,7 @@ class Level:
         known = self._mean[self._known]
         if not known.size:
             return 0.0
-        square = (MAD_OF_NORMAL * float(np.median(np.abs(known)))) ** 2 * known.size / self._freedom
+        square = (MAD_OF_NORMAL * median(np.abs(known))) ** 2 * known.size / self._freedom
         return max(square - self._weight * noise, 0.0)
 
     def spread(self, noise: float) -> float:
