@@ -463,6 +463,25 @@ class HealingSettings(Section):
         description="Least time between two changes of α.",
         json_schema_extra={"unit": "s"},
     )
+    early_gain: float = Field(
+        default=0.005,
+        gt=0,
+        description="Fall of the tuner's objective, missed margins included, that a trial must promise while limits "
+        "hold; divided by the trust in the model.",
+        json_schema_extra={"unit": "1"},
+    )
+    improve_every_s: float = Field(
+        default=120.0,
+        ge=0,
+        description="Least time from the start of a trial to one for mere saving; divided by the trust in the model.",
+        json_schema_extra={"unit": "s"},
+    )
+    improve_gain: float = Field(
+        default=0.05,
+        gt=0,
+        description="Share of the action cost that a trial for mere saving must promise, besides `min_effect`.",
+        json_schema_extra={"unit": "1"},
+    )
 
 
 class JournalSettings(Section):

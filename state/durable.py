@@ -28,7 +28,9 @@ COMMANDS_KEPT = 256  # a repeated command is recognised among so many; a client 
 POLICY = "policy"  # who isolated a node, where nobody did by hand
 
 # Directions of a trial that are no direction of the fixed-step rule.
-GRAY_BOX, ALPHA = "gray_box", "alpha"
+GRAY_BOX, ALPHA, IMPROVEMENT = "gray_box", "alpha", "improvement"
+ASIDE = frozenset({ALPHA, IMPROVEMENT})  # nothing is ill: such a trial that fails is no failure to heal
+MODELLED = frozenset({GRAY_BOX, IMPROVEMENT})  # the model's word, on which its trust depends
 
 
 class NodeStatus(StrEnum):
@@ -478,18 +480,18 @@ def _trial_kept(state: DurableState, event: Event) -> None:
     trial = _close_trial(state, kept=True)
     if event.data.get("healed"):
         state.failed_trials = state.exhaustions = 0
-    elif not event.data.get("improved") and not event.data.get("interrupted"):
+    elif not (event.data.get("improved") or event.data.get("interrupted") or trial.direction in ASIDE):
         state.failed_trials += 1
-    if trial.direction == GRAY_BOX:
+    if trial.direction in MODELLED:
         state.trust = trust_after(state.trust, kept=True)
     _carried_out(state, trial, ProposalStatus.VERIFIED)
 
 
 def _trial_rolled_back(state: DurableState, _event: Event) -> None:
     trial = _close_trial(state, kept=False)
-    if trial.fault != RollbackFault.NOBODY and trial.direction != ALPHA:
+    if trial.fault != RollbackFault.NOBODY and trial.direction not in ASIDE:
         state.failed_trials += 1
-    if trial.fault == RollbackFault.VALUES and trial.direction == GRAY_BOX:
+    if trial.fault == RollbackFault.VALUES and trial.direction in MODELLED:
         state.trust = trust_after(state.trust, kept=False)
     _carried_out(state, trial, ProposalStatus.ROLLED_BACK)
 
@@ -502,7 +504,7 @@ def _carried_out(state: DurableState, trial: Trial, status: ProposalStatus) -> N
 def _close_trial(state: DurableState, *, kept: bool) -> Trial:
     trial = _open_trial(state)
     # Whoever interrupts a trial says nothing about its direction, which is then tried again.
-    if trial.direction != ALPHA:
+    if trial.direction not in ASIDE:
         state.last_direction, state.last_kept = trial.direction, kept or trial.fault == RollbackFault.NOBODY
     state.trial = None
     return trial

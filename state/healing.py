@@ -45,6 +45,10 @@ class HealingPolicy:
         supply_tolerance: share by which the supply may differ from its start before α follows.
         alpha_step: most that α changes at a time.
         alpha_every_s: least time between two changes of α.
+        early_gain: fall of the tuner's objective, missed margins included, that must be expected of a trial before any
+            limit is broken; divided by the trust.
+        improve_every_s: least time from the start of a trial to one for mere improvement, divided by the trust.
+        improve_gain: share of the action cost that such a trial must be expected to save, besides `min_effect`.
     """
 
     enabled: bool = True
@@ -67,6 +71,9 @@ class HealingPolicy:
     supply_tolerance: float = 0.03
     alpha_step: float = 0.5
     alpha_every_s: float = 300.0
+    early_gain: float = 0.005
+    improve_every_s: float = 120.0
+    improve_gain: float = 0.05
 
     def backoff_s(self, exhaustions: int) -> float:
         """How long nothing is tried after the given number of exhaustions in a row."""

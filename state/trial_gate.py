@@ -102,6 +102,15 @@ class TrialGate:
         limit = TAIL * self._gravity_critical
         return any(not (self._drifted and gravity_of(assessment, well) <= limit) for well in state.wells)
 
+    def calm(self, state: DurableState, assessment: Assessment) -> bool:
+        """Whether nothing is wrong, and nothing was tried or isolated for long enough, so that cost may be saved."""
+        policy = self._policy
+        return (
+            not assessment.unhealthy()
+            and self._now_s - state.last_disturbance_s >= policy.holdoff_s
+            and self._now_s - state.trial_tokens_at_s >= policy.improve_every_s / state.trust
+        )
+
     def forbid(
         self,
         state: DurableState,

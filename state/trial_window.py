@@ -1,9 +1,9 @@
 """What did a trial do: better, worse, or is it not to be told from noise?
 
 A window holds the last ticks of the KPIs that a trial is judged by. Two windows, before and after, are compared by the
-fall of the violation in Welch's t-test, one-sided. The KPIs are 15-tick averages, so a window holds fewer independent
-samples than ticks, and none is taken for fewer than two. The objective is J without ΔΛ, because a trial moves λ_opt by
-itself and must not be judged by that.
+fall of the violation in Welch's t-test, one-sided, or by that of the objective where nothing was violated. The KPIs are
+15-tick averages, so a window holds fewer independent samples than ticks, and none is taken for fewer than two. The
+objective is J without ΔΛ, because a trial moves λ_opt by itself and must not be judged by that.
 
 Assumption: the environment stands still between the windows; where it did not, see `metrics.haru.tuning.regretted`.
 Source: docs/model.md section 6 (objective, recipe step 4).
@@ -141,6 +141,31 @@ def compare(before: Mapping[str, float], after: Measured, *, level: float, min_e
     else:
         effect = Effect.IMPROVED if fall > beyond else Effect.INCONCLUSIVE
     return Comparison(effect, fall, beyond)
+
+
+def compare_objective(before: Mapping[str, float], after: Measured, *, level: float, min_effect: float) -> Comparison:
+    """Judge a trial that was to save cost where nothing was wrong; `fall` and `beyond` are those of the objective.
+
+    Args:
+        before: a `Measured` as it was journaled.
+        after: what was measured since.
+        level: probability with which noise alone passes for an effect.
+        min_effect: violation that may be gained at most.
+    """
+    quantile = t_quantile(level, _samples(before["ticks"]) + _samples(after.ticks) - 2.0)
+    fall = before["objective"] - after.objective
+    beyond = quantile * math.hypot(before["objective_se"], after.objective_se)
+    if after.violation > before["violation"] + min_effect or fall < -beyond:
+        effect = Effect.WORSE
+    else:
+        effect = Effect.HEALED if fall > beyond else Effect.INCONCLUSIVE
+    return Comparison(effect, fall, beyond)
+
+
+def detectable(measured: Measured, level: float) -> float:
+    """Fall of the objective that a window like this one, and another after a trial, can just tell from noise."""
+    quantile = t_quantile(level, 2.0 * _samples(measured.ticks) - 2.0)
+    return quantile * math.sqrt(2.0) * measured.objective_se
 
 
 def t_quantile(level: float, freedom: float) -> float:

@@ -9,6 +9,7 @@ Source: docs/model.md section 6.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from metrics.assessment import Assessment
@@ -17,21 +18,34 @@ from metrics.observation import Parameters
 from state.action import ApplyParameters, Reply
 from state.decision import Draft
 from state.diagnosis import Diagnosis, diagnose
-from state.durable import ALPHA, GRAY_BOX, RollbackFault, Trial
+from state.durable import ASIDE, IMPROVEMENT, MODELLED, RollbackFault, Trial
 from state.event import EventKind
 from state.healing import Change, HealingPolicy
+from state.improvement import ImprovementWatch
 from state.isolation import Guard
 from state.phase import Phase
 from state.readback import REPLY_EVENTS
 from state.trial_gate import Need, TrialGate
-from state.trial_window import ABORT_TICKS, Comparison, Effect, Measured, Window, abort_reason, compare
-from state.tuner import SupplyBalance, explained, next_change
+from state.trial_window import (
+    ABORT_TICKS,
+    Comparison,
+    Effect,
+    Measured,
+    Window,
+    abort_reason,
+    compare,
+    compare_objective,
+    detectable,
+)
+from state.tuner import SupplyBalance, explained, next_change, out_of_reach
 
 EXTENSION = 2  # an inconclusive trial is measured over so many windows before it is given up
 BLIND_FACTOR = 2  # so many times as long as its windows are made of a trial waits for them to fill
 IDLE_FACTOR = 2  # so many times as long as a window nothing may be worth a trial before that is told
+OVERTAKEN_TICKS = 15  # the KPIs' own average, before which nothing is known of a change
 REGRET = "in the environment as it is now going back would be worse"
-ASIDE = Need((), (), modelled=False)  # a change of α: no KPI asks for it
+UNASKED = Need((), (), modelled=False)  # a change of α: no KPI asks for it
+EXPLAINED = Need((), (), modelled=True)  # an improvement, likewise, but the model's word
 
 
 class TrialGovernance:
@@ -47,6 +61,7 @@ class TrialGovernance:
         self._gate = TrialGate(policy, gravity_critical)
         self._window = Window(max(EXTENSION * policy.measure_ticks, policy.baseline_ticks))
         self._supply = SupplyBalance.start()
+        self._improvements = ImprovementWatch(policy)
         self._settled_ticks = 0
         self._idle_ticks = 0
         self._replied_at: dict[str, float] = {}
@@ -57,6 +72,7 @@ class TrialGovernance:
         self._window.add({name: verdict.value for name, verdict in assessment.kpis.items()})
         self._gate.count(assessment)
         self._supply.count(assessment)
+        self._improvements.count(assessment)
 
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
         """Take the plant's answer to a change of parameters."""
@@ -88,7 +104,8 @@ class TrialGovernance:
         need = self._gate.need(assessment, parameters)
         if need is None:
             self._idle_ticks = 0
-            self._balance(draft, assessment, parameters, forbidden_by)
+            if not self._improve(draft, assessment, parameters, forbidden_by):
+                self._balance(draft, assessment, parameters, forbidden_by)
             return
         refusal = self._gate.forbid(state, assessment, parameters, forbidden_by, need)
         if refusal is not None:
@@ -99,7 +116,7 @@ class TrialGovernance:
             change = next_change(self._policy, state, assessment, parameters, diagnosis)
             if change is not None:
                 self._idle_ticks = 0
-                self._try(draft, parameters, change, diagnosis)
+                self._try(draft, parameters, self._supply.beside(self._policy, change, assessment), diagnosis)
             else:
                 self._idle(draft, assessment)
 
@@ -147,7 +164,7 @@ class TrialGovernance:
         reason = "a gravity well was confirmed during the trial"
         measured = self._measured() if trial.applied else None
         if measured is not None and _regretted(trial, assessment):
-            self._keep(draft, trial, measured, None, f"{reason}, and {REGRET}", interrupted=True)
+            self._keep(draft, trial, assessment, measured, None, f"{reason}, and {REGRET}", interrupted=True)
         else:
             self.roll_back(draft, reason)
 
@@ -162,6 +179,27 @@ class TrialGovernance:
             draft.act(ApplyParameters(trial.rollback_key, Parameters.parse(trial.previous)))
         self._replied_at[str(draft.state.trial.rollback_key if draft.state.trial else "")] = now_received_s
 
+    def _improve(
+        self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden_by: Guard | None
+    ) -> bool:
+        """Try what restores lost margins, or saves much where nothing is wrong; whether a trial was begun."""
+        state = draft.state
+        quiet = state.phase is Phase.GOVERNING and not state.wells and not self._gate.suspect
+        if (
+            parameters is None
+            or not quiet
+            or not self._improvements.due(assessment)
+            or self._gate.forbid(state, assessment, parameters, forbidden_by, EXPLAINED) is not None
+        ):
+            return False
+        baseline = self._window.measure(self._policy.measure_ticks)
+        calm = baseline is not None and self._gate.calm(state, assessment)
+        noise = detectable(baseline, self._policy.level) if calm and baseline is not None else math.inf
+        change = self._improvements.next_change(state, assessment, parameters, noise)
+        if change is not None:
+            self._try(draft, parameters, change, diagnose(assessment, (), suspect=False))
+        return state.trial is not None
+
     def _balance(
         self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden_by: Guard | None
     ) -> None:
@@ -173,7 +211,7 @@ class TrialGovernance:
         change = self._supply.next_alpha(policy, parameters)
         if change is None or assessment.unhealthy():
             return
-        if self._gate.forbid(state, assessment, parameters, forbidden_by, ASIDE) is None:
+        if self._gate.forbid(state, assessment, parameters, forbidden_by, UNASKED) is None:
             self._try(draft, parameters, change, diagnose(assessment, (), suspect=self._gate.suspect))
 
     def _idle(self, draft: Draft, assessment: Assessment) -> None:
@@ -181,13 +219,15 @@ class TrialGovernance:
         self._idle_ticks = self._idle_ticks + 1 if assessment.unhealthy() else 0
         if self._idle_ticks >= IDLE_FACTOR * self._policy.measure_ticks:
             self._idle_ticks = 0
-            self._give_up(draft, "nothing within reach is expected to help")
+            self._give_up(draft, assessment, "nothing within reach is expected to help")
 
     def _try(
         self, draft: Draft, parameters: Parameters, change: Change, diagnosis: Diagnosis, proposal: str | None = None
     ) -> None:
         state, policy = draft.state, self._policy
-        baseline = self._window.measure(policy.baseline_ticks)
+        # What is to be told from noise, where nothing is wrong, takes a window as long as the one after.
+        ticks = policy.measure_ticks if change.direction == IMPROVEMENT else policy.baseline_ticks
+        baseline = self._window.measure(ticks)
         if baseline is None:
             return
         key = f"apply-{state.actions + 1}"
@@ -225,7 +265,7 @@ class TrialGovernance:
         if shown:
             draft.record(EventKind.TRIAL_ROLLED_BACK, trial=trial.number)
             self._window.clear()
-            self._give_up_if_exhausted(draft)
+            self._give_up_if_exhausted(draft, assessment)
         elif shown is False:
             reason = f"the last good value was not seen within {self._policy.verify_s:g} s"
             draft.record(EventKind.ROLLBACK_FAILED, trial=trial.number, reason=reason)
@@ -245,8 +285,8 @@ class TrialGovernance:
 
     def _measure(self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None) -> None:
         policy = self._policy
-        if trial.direction == ALPHA and self._gate.need(assessment, parameters) is not None:
-            self.roll_back(draft, "the couplings come first")
+        if trial.direction in ASIDE and self._gate.need(assessment, parameters) is not None:
+            self._make_way(draft, trial, assessment, "the couplings come first")
             return
         self._settled_ticks += 1
         if self._settled_ticks == policy.settle_ticks:
@@ -257,21 +297,44 @@ class TrialGovernance:
         aborted = abort_reason(trial.baseline, self._window.last(ABORT_TICKS))
         ticks = len(self._window)
         windows = EXTENSION if ticks >= policy.measure_ticks else 1
-        if aborted is not None:
+        if self._overtaken(draft, trial, assessment, parameters):
+            self._make_way(draft, trial, assessment, "the environment has overtaken it")
+        elif aborted is not None:
             self._keep_or_roll_back(draft, trial, assessment, None, f"aborted: {aborted}")
+        elif self._settled_ticks >= policy.settle_ticks + BLIND_FACTOR * windows * policy.measure_ticks:
+            # Asked before the windows are: one that is just full stays so for as long as the KPIs are unknown.
+            self.roll_back(draft, "the KPIs were unknown for too long", RollbackFault.PLANT)
         elif ticks in (policy.measure_ticks, EXTENSION * policy.measure_ticks):
             self._judge(draft, trial, assessment, last=ticks > policy.measure_ticks)
-        elif self._settled_ticks >= policy.settle_ticks + BLIND_FACTOR * windows * policy.measure_ticks:
-            self.roll_back(draft, "the KPIs were unknown for too long", RollbackFault.PLANT)
+
+    def _overtaken(self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None) -> bool:
+        """Whether the model would keep the trial whatever is measured, and already has the next one for the KPIs."""
+        asked = trial.proposal is None and trial.direction not in ASIDE
+        if len(self._window) < OVERTAKEN_TICKS or parameters is None or not asked:
+            return False
+        need = self._gate.need(assessment, parameters)
+        if need is None or not need.modelled or not _regretted(trial, assessment):
+            return False
+        diagnosis = diagnose(assessment, need.breached, need.heading, suspect=False)
+        return next_change(self._policy, draft.state, assessment, parameters, diagnosis) is not None
+
+    def _make_way(self, draft: Draft, trial: Trial, assessment: Assessment, reason: str) -> None:
+        """End a trial early for the next one."""
+        measured = self._measured()
+        if measured is not None and _regretted(trial, assessment):
+            self._keep(draft, trial, assessment, measured, None, f"{reason}, and {REGRET}", interrupted=True)
+        else:
+            self.roll_back(draft, reason)
 
     def _judge(self, draft: Draft, trial: Trial, assessment: Assessment, *, last: bool) -> None:
         measured = self._measured()
         if measured is None:
             return
         policy = self._policy
-        found = compare(trial.baseline, measured, level=policy.level, min_effect=policy.min_effect)
+        judge = compare_objective if trial.direction == IMPROVEMENT else compare
+        found = judge(trial.baseline, measured, level=policy.level, min_effect=policy.min_effect)
         if found.effect in (Effect.HEALED, Effect.IMPROVED):
-            self._keep(draft, trial, measured, found, f"{found.effect}")
+            self._keep(draft, trial, assessment, measured, found, f"{found.effect}")
         elif last or found.effect is Effect.WORSE:
             reason = "it made things worse" if found.effect is Effect.WORSE else "no improvement beyond the noise"
             self._keep_or_roll_back(draft, trial, assessment, found, reason)
@@ -282,7 +345,7 @@ class TrialGovernance:
         """Roll back, unless the environment has moved on so that the last good value would be worse now."""
         measured = self._measured()
         if measured is not None and _regretted(trial, assessment):
-            self._keep(draft, trial, measured, found, f"{reason}, but {REGRET}")
+            self._keep(draft, trial, assessment, measured, found, f"{reason}, but {REGRET}")
         else:
             self.roll_back(draft, reason, RollbackFault.VALUES)
 
@@ -290,6 +353,7 @@ class TrialGovernance:
         self,
         draft: Draft,
         trial: Trial,
+        assessment: Assessment,
         measured: Measured,
         found: Comparison | None,
         reason: str,
@@ -306,15 +370,15 @@ class TrialGovernance:
             interrupted=interrupted,
             **({"comparison": found.as_dict()} if found else {}),
         )
-        self._give_up_if_exhausted(draft)
+        self._give_up_if_exhausted(draft, assessment)
 
-    def _give_up_if_exhausted(self, draft: Draft) -> None:
+    def _give_up_if_exhausted(self, draft: Draft, assessment: Assessment) -> None:
         """Stop after too many trials in a row that did not end in health."""
         failed = draft.state.failed_trials
         if failed >= self._policy.trials_max:
-            self._give_up(draft, f"{failed} trials in a row did not heal")
+            self._give_up(draft, assessment, f"{failed} trials in a row did not heal")
 
-    def _give_up(self, draft: Draft, reason: str) -> None:
+    def _give_up(self, draft: Draft, assessment: Assessment, reason: str) -> None:
         """Leave the matter to people, and say so; it may try again after a back-off."""
         exhaustions = draft.state.exhaustions + 1
         backoff_s = self._policy.backoff_s(exhaustions)
@@ -323,7 +387,7 @@ class TrialGovernance:
             failed=draft.state.failed_trials,
             exhaustions=exhaustions,
             until_s=draft.now_s + backoff_s,
-            reason=f"{reason}; nothing is tried for {backoff_s:g} s",
+            reason="; ".join(filter(None, (reason, out_of_reach(assessment), f"nothing is tried for {backoff_s:g} s"))),
         )
 
     def _measured(self) -> Measured | None:
@@ -333,6 +397,6 @@ class TrialGovernance:
 
 def _regretted(trial: Trial, assessment: Assessment) -> bool:
     """Whether the environment has moved on so that the last good value would be worse now, by the model's word."""
-    if trial.direction != GRAY_BOX or assessment.environment is None:
+    if trial.direction not in MODELLED or assessment.environment is None:
         return False
     return regretted(assessment.environment, Parameters.parse(trial.previous), Parameters.parse(trial.proposed))

@@ -105,6 +105,25 @@ def test_order_falls_with_every_disturbance():
         assert said.success < healthy.success
 
 
+def test_uneven_loads_shed_first():
+    """A demand that all together can serve is shed where some are offered more than others; less so in better phase."""
+    even = replace(Environment(), load=30.0, load_spread=0.0)
+    uneven = replace(even, load_spread=0.15**2)
+    assert float(predict(even, Parameters()).action_cost) < 0.025
+    cost = float(predict(uneven, Parameters()).action_cost)
+    assert cost == pytest.approx(0.04, abs=0.015)
+    assert float(predict(uneven, Parameters(lambda1=0.3, lambda2=0.6)).action_cost) < cost
+
+
+def test_the_spread_of_loads_is_identified():
+    """Arrivals that differ from node to node by more than chance are told as that, and chance alone is not."""
+    plant = Plant(50, seed=3)
+    environment = identified(plant, 200).environment()
+    loads = np.mean([plant.observe().signals.arrivals for _ in range(100)], axis=0)
+    truth = (loads.std() / loads.mean()) ** 2
+    assert environment.load_spread == pytest.approx(truth, rel=0.5)
+
+
 def test_lost_lock_is_a_number_not_an_error():
     """Couplings far too weak for the drift give a high cost, without warnings or NaN."""
     said = predict(Environment(drift=1.0, frequency_spread=1.0), Parameters(lambda1=0.01, lambda2=0.01))
@@ -233,7 +252,7 @@ def test_ticks_after_a_gap_and_repeated_ticks_are_no_evidence():
 
 def test_tuning_comes_to_rest():
     """In an unchanging environment a few moves lead to couplings from which no move is worth a trial."""
-    parameters, moves = Parameters(), 0
+    parameters, moves = Parameters(lambda1=0.6, lambda2=0.6), 0
     while (proposal := propose(HEALTHY_1000, parameters, violating=False)) is not None and moves < 10:
         parameters, moves = proposal.parameters, moves + 1
     assert 1 <= moves <= 3

@@ -259,6 +259,16 @@ def test_unknown_kpis_end_a_trial_in_time():
     assert stage.of(E.ROLLBACK_INTENDED)[0].data["reason"] == "the KPIs were unknown for too long"
 
 
+def test_kpis_that_become_unknown_just_when_a_window_is_full_end_the_trial_in_time():
+    """A window that has been judged without a result is not judged again and again while it cannot grow."""
+    stage = on_trial(QUICK)
+    stage.tick(2 + 5)
+    assert stage.of(E.ROLLBACK_INTENDED) == []
+    stage.kpis["coherence"] = float("nan")
+    assert stage.until(E.ROLLBACK_INTENDED) == 2 + 2 * 10 - 7
+    assert stage.of(E.ROLLBACK_INTENDED)[0].data["reason"] == "the KPIs were unknown for too long"
+
+
 # --- when nothing is tried
 
 

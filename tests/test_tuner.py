@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from metrics.haru.costs import CostShares
 from metrics.haru.plant_model import Bias, Environment
 from metrics.kpi import KpiStatus
 from metrics.kpi_verdict import KpiVerdict
@@ -13,11 +14,11 @@ from metrics.observation import Parameters
 from state.diagnosis import diagnose
 from state.durable import ALPHA, GRAY_BOX, DurableState
 from state.event import EventKind as E
-from state.healing import HealingPolicy
+from state.healing import Change, HealingPolicy
 from state.isolation import Guard
 from state.machine import PhaseMachine
 from state.phase import Phase
-from state.tuner import SupplyBalance, explained, next_change
+from state.tuner import SupplyBalance, explained, next_change, out_of_reach
 
 Stage = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["Stage"]
 POLICY = HealingPolicy()
@@ -89,6 +90,19 @@ def test_what_the_environment_explains(environment, expected):
     assert explained(stage.assessment(), Parameters()) is expected
 
 
+def test_what_no_coupling_can_hold_is_told_with_what_can():
+    """A demand beyond what the nodes can serve is a matter of capacity; where couplings might do, nothing is said."""
+    stage = Stage(50, 7)
+    assert out_of_reach(stage.assessment()) == ""
+    stage.environment = DETUNED
+    assert out_of_reach(stage.assessment()) == ""
+    stage.environment = replace(Environment(), load=32.0, bias=Bias(action_cost=0.02))
+    stage.costs = CostShares(effort=0.008, retries=0.01, shed=0.04, invalid=0.0)
+    told = out_of_reach(stage.assessment())
+    assert told.startswith("no couplings within their bounds are expected to hold the limits: at best C 0.9")
+    assert told.endswith("; 32 transactions a second and node take more capacity, or less demand")
+
+
 # --- α
 
 
@@ -115,6 +129,21 @@ def test_alpha_stays_within_its_bounds():
     """A step ends at the bound, and from there it takes none."""
     assert balance(0.90, burned=9000.0, alpha=1.8).parameters.alpha == 2.0
     assert balance(0.90, burned=9000.0, alpha=2.0) is None
+
+
+def test_alpha_goes_along_where_shedding_costs_most():
+    """Who burns more than is minted grows poorer, and sheds more: there α rises beside the couplings."""
+    one, stage = SupplyBalance.start(), Stage(50, 7)
+    figures = {"burned": 8000.0, "coherence": 0.96, "gas_target": 0.935, "supply": 0.99 * GENESIS}
+    kpis = {name: KpiVerdict(name, value, KpiStatus.HEALTHY, KpiStatus.HEALTHY) for name, value in figures.items()}
+    one.count(replace(stage.assessment(), kpis=kpis))
+    couplings = Change(GRAY_BOX, Parameters(lambda2=0.5), "because")
+    stage.costs = CostShares(effort=0.01, retries=0.01, shed=0.03, invalid=0.0)
+    along = one.beside(POLICY, couplings, stage.assessment())
+    assert along.parameters == Parameters(lambda2=0.5, alpha=1.5)
+    assert along.reason.startswith("because; α ")
+    stage.costs = CostShares(effort=0.01, retries=0.03, shed=0.01, invalid=0.0)
+    assert one.beside(POLICY, couplings, stage.assessment()) == couplings
 
 
 @pytest.mark.parametrize(
@@ -233,7 +262,10 @@ def test_running_out_of_ideas_is_told_once():
     stage.environment = replace(DETUNED, frequency_spread=0.5**2)
     stage.until(E.HEALING_EXHAUSTED, ticks_max=600)
     [told] = stage.of(E.HEALING_EXHAUSTED)
-    assert told.data["reason"] == "nothing within reach is expected to help; nothing is tried for 600 s"
+    assert told.data["reason"] == (
+        "nothing within reach is expected to help; no couplings within their bounds are expected to hold the limits: "
+        "at best C 0.895, GAS 0.903, I_eff 0.0650; nothing is tried for 600 s"
+    )
     assert not stage.of(E.TRIAL_KEPT)[-1].data["healed"]
     stage.tick(100)
     assert len(stage.of(E.HEALING_EXHAUSTED)) == 1

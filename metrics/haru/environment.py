@@ -102,6 +102,7 @@ class EnvironmentIdentifier:
             system_noise=max(surplus.system_noise - surplus.clusters.noise / surplus.groups, 0.0),
             drift=surplus.drift,
             load=self._costs.load,
+            load_spread=self._costs.load_spread,
             price=self._costs.price,
             invalid=self._costs.invalid,
             bias=self._bias,

@@ -29,6 +29,7 @@ EFFORT_LAMBDA2 = 0.50
 SUCCESS_MAX = 0.995  # probability that an attempt at phase 0 commits
 ATTEMPTS_MAX = 36.0  # transactions that a node can attempt in a second
 RETRY_COST = 0.15
+LOAD_RANGE = (0.5, 1.5)  # of a node's load relative to the mean
 REPORT_NOISE = 0.05  # rad, of a reported phase
 
 _ROUNDS = 8  # of the fixed point between order parameters and contraction; it settles within 5
@@ -64,6 +65,7 @@ class Environment:
         system_noise: likewise for the system's mean, rad²/s.
         drift: W0, frequency of the system's mean, rad/s.
         load: transactions offered per active node and second.
+        load_spread: variance of the nodes' loads relative to their mean; who is offered most sheds first.
         price: κ, price of synchronisation relative to the normal one.
         invalid: invalid transactions per commit.
         bias: of the model.
@@ -80,6 +82,7 @@ class Environment:
     system_noise: float = 0.01**2
     drift: float = 0.0
     load: float = 20.0
+    load_spread: float = 0.125**2
     price: float = 1.0
     invalid: float = 0.0
     bias: Bias = Bias()
@@ -201,7 +204,7 @@ class _Levels:
         sine = _held(np.sqrt(environment.frequency_spread) * _OCTILES, pull)
         cosine = np.sqrt(1.0 - sine**2)
         of_node = _stationary(noise[..., np.newaxis], pull * cosine)
-        gas = np.mean(cosine * np.exp(-0.5 * of_node), axis=-1) ** (1.0 - 1.0 / per_cluster)
+        gas = ((cosine * np.exp(-0.5 * of_node)).sum(axis=-1) / len(_OCTILES)) ** (1.0 - 1.0 / per_cluster)
         of_cluster, coherence = np.zeros_like(gas), gas
         if environment.clusters > 1:
             pull_of_cluster = global_pull * self.gas * np.exp(-0.5 * self.of_cluster)
@@ -216,13 +219,13 @@ class _Levels:
 
 def _held(frequency: Floats | np.float64, pull: Floats) -> Floats:
     """Sine of the offset at which a pull holds a frequency."""
-    sine: Floats = np.clip(frequency / np.maximum(pull, _TINY), -_LOCK_MAX, _LOCK_MAX)
+    sine: Floats = np.minimum(np.maximum(frequency / np.maximum(pull, _TINY), -_LOCK_MAX), _LOCK_MAX)
     return sine
 
 
 def _stationary(noise: Floats, contraction: Floats) -> Floats:
     """Variance of x ← (1 − k) x + noise."""
-    k = np.clip(contraction, 1e-3, 1.9)
+    k: Floats = np.minimum(np.maximum(contraction, 1e-3), 1.9)
     return np.minimum(noise / (2.0 * k - k**2), _VARIANCE_MAX)
 
 
@@ -233,12 +236,17 @@ def _success(offset: Floats, variance: Floats) -> Floats:
 
 
 def _cost(environment: Environment, gains: Gains, success: Floats) -> Floats:
-    """I_eff of nodes that retry what failed, and shed what they cannot attempt in time."""
-    attempts = np.minimum(environment.load / np.maximum(success, _TINY), ATTEMPTS_MAX)
+    """I_eff of nodes that retry what failed, and shed what they cannot attempt in time.
+
+    A node's load has nothing to do with its frequency: every octile of the one meets every octile of the other.
+    """
+    relative = np.clip(1.0 + np.sqrt(environment.load_spread) * _OCTILES, *LOAD_RANGE)
+    load, success = environment.load * relative, success[..., np.newaxis]
+    attempts = np.minimum(load / np.maximum(success, _TINY), ATTEMPTS_MAX)
     commits = attempts * success
     retried = RETRY_COST * (attempts - commits)
-    shed = np.maximum(environment.load - commits, 0.0)
-    spent = gains.effort + np.mean(retried + shed, axis=-1)
-    served = np.mean(commits, axis=-1)
+    shed = np.maximum(load - commits, 0.0)
+    spent = gains.effort + np.mean(retried + shed, axis=(-2, -1))
+    served = np.mean(commits, axis=(-2, -1))
     cost: Floats = spent / np.maximum(served, _TINY) + environment.invalid
     return cost

@@ -35,6 +35,7 @@ class TuningPolicy:
         reach_violating: likewise while they are broken, or would be.
         points: candidates along each axis, odd so that the couplings in force are one of them.
         gain_min: least relative improvement that a trial is worth.
+        gain_floor: least absolute one; a trial could not tell less from nothing.
         trust_min: smallest share of the reach that failed trials leave.
         effort_budget: I_lim beyond which nothing is proposed: the healthy limit of I_eff, all of it spent on effort.
     """
@@ -47,6 +48,7 @@ class TuningPolicy:
     reach_violating: float = 0.70
     points: int = 21
     gain_min: float = 0.015
+    gain_floor: float = 0.002
     trust_min: float = 0.125
     effort_budget: float = 0.05
 
@@ -129,14 +131,23 @@ def propose(
         other = _best(environment, budgeted, lambda1, lambda2, policy)
         best = other if other[1].objective < best[1].objective else best
     changed, expected = best
-    gain = 1.0 - expected.objective / max(present.objective, 1e-12)
-    if gain <= policy.gain_min:
+    if present.objective - expected.objective <= max(policy.gain_floor, policy.gain_min * present.objective):
         return None
     reason = (
         f"in the identified environment the model expects C {present.coherence:.3f} -> {expected.coherence:.3f}, "
         f"GAS {present.gas:.3f} -> {expected.gas:.3f}, I_eff {present.action_cost:.4f} -> {expected.action_cost:.4f}"
     )
     return Proposal(changed, present, expected, reason)
+
+
+def best_within_bounds(environment: Environment, policy: TuningPolicy = DEFAULT_POLICY) -> Outlook:
+    """What the best couplings of all are expected to lead to, however far they are from those in force.
+
+    Its shortfall counts the margins; with a policy whose margins are the limits, it counts these.
+    """
+    lambda1, lambda2 = (np.geomspace(*PARAMETER_BOUNDS[name], policy.points) for name in ("lambda1", "lambda2"))
+    budgeted = Parameters(action_cost_limit=policy.effort_budget)
+    return _best(environment, budgeted, lambda1[:, np.newaxis], lambda2[np.newaxis, :], policy)[1]
 
 
 def regretted(
