@@ -45,8 +45,8 @@ bench: $(VENV)/installed  ## what it costs, as ratios
 look: $(VENV)/installed-test  ## draw the Grafana dashboards with real data into look/, or into ARGS
 	@$(BIN)/python tests/dashboard_stage.py $(or $(ARGS),look)
 
-explore: $(VENV)/installed-test  ## every state of the governor in small worlds, larger ones than the tests have time for
-	@$(BIN)/python tests/exploration/explore.py --seconds 1800
+explore: $(VENV)/installed-test  ## every state of the governor in ever larger worlds; ARGS: --seconds N --scope NAME --nodes N
+	@$(BIN)/python tests/exploration/explore.py --seconds 1800 $(ARGS)
 
 simulate: $(VENV)/installed  ## 10,000 simulated hours in the light world and 100 with the full plant; ARGS: --seed N
 	@$(BIN)/iace simulate --hours 10000 $(ARGS)

@@ -1,13 +1,14 @@
 """Every state that the real governor can reach in a small world, and what must hold in each of them.
 
-    python tests/exploration/explore.py [--seconds 90] [--scope NAME] [--nodes N]
+    python tests/exploration/explore.py [--seconds 180] [--jobs 2] [--scope NAME] [--nodes N]
 
 Breadth first from the start of governing: in every state, every choice that plant, evidence, operators and crashes
 have. In every state the invariants are asked; at the end, whether a path of well-behaved choices leads from each state
 back to GOVERNING with nothing out, in flight or held. A violation is printed with the shortest path that leads to it.
 
-Without --nodes the smallest plant comes first and the next larger one follows while there is time. Ends in 1 where a
-violation was found, and in 2 where the time did not suffice for even the smallest.
+Without --nodes the smallest plant comes first and the next larger one follows while there is time, which the scopes
+share evenly. "complete" is said of a scope of which every reachable state has been seen, "bounded" of one where time
+ended first. Ends in 1 where a violation was found, and in 2 where the time did not suffice for even the smallest plant.
 """
 
 from __future__ import annotations
@@ -17,82 +18,21 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
 
-from exploration_world import REACTIONS, TICK_S, ViolationError, World, multisets, shorten_constants
+from exploration_report import line, lines
+from exploration_scopes import SCOPES, Choice, Scope, choices, is_home, make
+from exploration_settings import shorten_constants
+from exploration_world import ViolationError, World
 
 from metrics.errors import InvariantBreachError
-from state import command as asked
-from state.command import ExemptionKind
-from state.durable import NodeStatus
 from state.phase import Phase
-from state.stimulus import ProbeEnded, ProbeIntended, ProbeUndone
-from state.verdict import CheckStatus
 
-Choice = tuple[object, ...]
-CHECKED = (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which choices there are.
-
-    Attributes:
-        name: of the scope.
-        sizes: nodes and clusters, the smallest first.
-        evidence: what a node may look like.
-        kpis: what the KPIs may look like.
-        doubts: whether the sensors may contradict service.
-        crashes: whether controller and plant may be away.
-        commands: what operators may want.
-        phases: whether it begins with the phases, instead of in GOVERNING.
-        healing: whether parameters are tried.
-        reactions: how the plant may react.
-    """
-
-    name: str
-    sizes: tuple[tuple[int, int], ...]
-    evidence: tuple[str, ...] = ("good", "bad")
-    kpis: tuple[str, ...] = ("well",)
-    doubts: bool = False
-    crashes: bool = False
-    commands: tuple[str, ...] = ()
-    phases: bool = False
-    healing: bool = False
-    reactions: tuple[str, ...] = REACTIONS
-
-
-SIZES = ((3, 1), (4, 1), (5, 1), (6, 2))
-SCOPES = (
-    Scope("nodes", SIZES, reactions=("applied", "refused", "lost before"), commands=("clear", "restore")),
-    Scope("blindness", SIZES, evidence=("good", "bad", "blind"), reactions=("applied",), commands=("restore",)),
-    Scope("crashes", SIZES, reactions=("applied", "crash after", "crash before"), crashes=True, commands=("restore",)),
-    Scope(
-        "operators",
-        SIZES,
-        reactions=("applied", "lost after"),
-        commands=("pause", "resume", "clear", "isolate", "restore", "veto"),
-    ),
-    Scope(
-        "phases",
-        SIZES,
-        doubts=True,
-        reactions=("applied", "refused"),
-        commands=("pause", "resume", "clear", "restore"),
-        phases=True,
-    ),
-    Scope(
-        "healing",
-        SIZES,
-        evidence=("good",),
-        kpis=("well", "ill", "worse", "unknown"),
-        reactions=("applied", "refused", "lost before", "crash after"),
-        crashes=True,
-        commands=("pause", "resume", "clear"),
-        healing=True,
-    ),
-)
+PROGRESS_S = 20.0  # of CPU, between two lines of progress
 
 
 @dataclass(slots=True)
@@ -100,11 +40,12 @@ class Found:
     """What an exploration has found.
 
     Attributes:
-        states, transitions, seconds: how much there was, and how long it took.
+        states, transitions, seconds: how much there was, and how much CPU time it took.
         complete: whether every reachable state has been seen.
         violation: what does not hold, if anything.
         path: the choices that lead there.
         phases: how many states of each phase.
+        merged: pairs of saved states that were taken for the same.
     """
 
     states: int = 0
@@ -114,6 +55,7 @@ class Found:
     violation: str | None = None
     path: tuple[Choice, ...] = ()
     phases: dict[Phase, int] = field(default_factory=dict)
+    merged: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -155,23 +97,31 @@ class _Graph:
 
 
 def explore(
-    scope: Scope, size: int, clusters: int, *, seconds: float = math.inf, states_max: float = math.inf
+    scope: Scope,
+    size: int,
+    clusters: int,
+    *,
+    seconds: float = math.inf,
+    states_max: float = math.inf,
+    merged_every: int = 0,
+    progress: Callable[[Found, int], None] | None = None,
 ) -> Found:
-    """Every state of a scope, or as many as are asked for and the time allows."""
+    """Every state of a scope, or as many as are asked for and the time allows.
+
+    With `merged_every` every so-manieth state is kept, with the first one that is taken for the same.
+    """
     shorten_constants()
-    by_hand = "isolate" in scope.commands
-    world, graph, found = World(size, clusters, healing=scope.healing, by_hand=by_hand), _Graph(), Found()
-    if not scope.phases:
-        for _ in CHECKED:
-            world.end_phase(CheckStatus.PASSED)
-    began_s = time.perf_counter()
+    world, graph, found = scope.world(size, clusters), _Graph(), Found()
+    sample = _Sample(merged_every, found.merged)
+    began_s, ends_s = time.process_time(), time.monotonic() + seconds
     start, _ = graph.number(world.name(), 0, ())
     todo = deque([(start, world.save())])
-    while todo and time.perf_counter() - began_s < seconds and len(graph.parents) < states_max:
+    while todo and time.monotonic() < ends_s and len(graph.parents) < states_max:
         number, saved = todo.popleft()
         world.restore(saved)
-        found.phases[world.governor.state.phase] = found.phases.get(world.governor.state.phase, 0) + 1
-        if _is_home(world):
+        phase = world.governor.state.phase
+        found.phases[phase] = found.phases.get(phase, 0) + 1
+        if is_home(world):
             graph.home.add(number)
         for choice, good in list(choices(scope, world)):
             world.restore(saved)
@@ -183,11 +133,12 @@ def explore(
                 todo.clear()
                 break
             after, new = graph.number(world.name(), number, choice)
-            if good:
-                graph.before[after].append(number)
-            if new:
-                todo.append((after, world.save()))
-    found.states, found.seconds = len(graph.parents), time.perf_counter() - began_s
+            graph.before[after] += [number] if good else []
+            todo += [(after, world.save())] if new else []
+            sample.take(after, world, new=new)
+        found.states, found.seconds = len(graph.parents), time.process_time() - began_s
+        if progress is not None:
+            progress(found, len(todo))
     found.complete = not todo and found.violation is None
     # Of a state that was not gone on from nothing is known; whether it leads home is left open.
     graph.home.update(number for number, _ in todo)
@@ -196,132 +147,68 @@ def explore(
     return found
 
 
-def choices(scope: Scope, world: World) -> Iterator[tuple[Choice, bool]]:
-    """Every choice in the present state, and whether it is a well-behaved one."""
-    if world.plant.asked:
-        for reaction in scope.reactions:
-            yield ("react", reaction), reaction == "applied"
-        return
-    classes = list(_classes(world).values())
-    for dealt in multisets(classes, scope.evidence):
-        evidence = tuple(dealt[index] for index in range(len(world.topology.nodes)))
-        all_good = set(evidence) == {"good"}
-        for kpis in scope.kpis:
-            yield ("look", evidence, kpis, False), all_good and kpis == "well"
-            if scope.doubts:
-                yield ("look", evidence, kpis, True), False
-    if scope.crashes:
-        yield ("restart", 0), False
-        yield ("restart", 4), False
-    yield from _commands(scope, world, classes)
-    if scope.phases:
-        yield from _checks(world, classes)
+@dataclass(slots=True)
+class _Sample:
+    """Pairs of states that were taken for the same: every so-manieth, with the first that bears its name, too."""
 
+    every: int
+    pairs: list[tuple[Any, Any]]
+    kept: dict[int, Any] = field(default_factory=dict)
 
-def _commands(scope: Scope, world: World, classes: list[list[int]]) -> Iterator[tuple[Choice, bool]]:
-    state, names = world.governor.state, world.topology.nodes
-    if "pause" in scope.commands and state.pause is None:
-        yield ("command", asked.Pause(TICK_S)), False
-    if "resume" in scope.commands and state.pause is not None:
-        yield ("command", asked.Resume()), True
-    if "clear" in scope.commands and state.phase is Phase.SAFE_MODE:
-        yield ("command", asked.ClearSafeMode()), True
-    for members in classes:
-        node = names[members[0]]
-        record = state.nodes.get(node)
-        if "isolate" in scope.commands and node not in state.out_of_service():
-            yield ("command", asked.Isolate(node, 2 * TICK_S)), False
-        if "restore" in scope.commands and record is not None and record.status is NodeStatus.ISOLATED:
-            yield ("command", asked.Restore(node)), True
-        if "veto" in scope.commands and not state.exemptions:
-            yield ("command", asked.Exempt(node, ExemptionKind.VETO, TICK_S)), False
-
-
-def _checks(world: World, classes: list[list[int]]) -> Iterator[tuple[Choice, bool]]:
-    state = world.governor.state
-    phase = state.machine.came_from if state.phase in (Phase.ISOLATING, Phase.SAFE_MODE) else state.phase
-    held = state.phase is Phase.SAFE_MODE and state.safe_mode_cause not in ("STORM_DETECTED", "SENSORS_DOUBTED")
-    if state.probes:
-        yield ("probe undone",), False
-        yield ("probe ended",), True
-    elif phase in CHECKED and not held and state.pause is None:
-        yield ("phase", CheckStatus.PASSED), True
-        if state.phase_failures == 0:
-            yield ("phase", CheckStatus.FAILED), False
-        if state.phase is Phase.PHASE_III:
-            for members in classes:
-                yield ("probe", world.topology.nodes[members[0]]), False
-
-
-def make(world: World, choice: Choice) -> None:
-    """Make a choice.
-
-    Raises:
-        ViolationError, InvariantBreachError: something does not hold then.
-    """
-    kind, *rest = choice
-    acts: dict[object, Callable[..., None]] = {
-        "react": world.react,
-        "look": lambda evidence, kpis, doubted: world.look(evidence, kpis, doubted=doubted),
-        "restart": lambda away: world.restart(away_ticks=away),
-        "command": world.command,
-        "phase": world.end_phase,
-        "probe": lambda node: world.tell(ProbeIntended("p", {}, node)),
-        "probe undone": lambda: world.tell(ProbeUndone("p")),
-        "probe ended": lambda: world.tell(ProbeEnded("p")),
-    }
-    acts[kind](*rest)
-
-
-def _classes(world: World) -> dict[Hashable, list[int]]:
-    classes: dict[Hashable, list[int]] = {}
-    for index, node in enumerate(world.topology.nodes):
-        name = (int(world.topology.cluster_of[index]), world._node_name(index, node))
-        classes.setdefault(name, []).append(index)
-    return classes
-
-
-def _is_home(world: World) -> bool:
-    state = world.governor.state
-    under_way = world.plant.asked or state.intents or state.out_of_service() or state.trial or state.probes
-    return state.phase is Phase.GOVERNING and not under_way and state.pause is None and state.safe_mode is None
+    def take(self, number: int, world: World, *, new: bool) -> None:
+        """A state has been reached."""
+        if self.every and new and number % self.every == 0:
+            self.kept[number] = world.save()
+        elif not new and number in self.kept:
+            self.pairs.append((self.kept.pop(number), world.save()))
 
 
 def main(arguments: list[str]) -> int:
     """Explore, and tell."""
-    parser = argparse.ArgumentParser(description="explore every state of the governor in a small world")
-    parser.add_argument("--seconds", type=float, default=90.0, help="for all scopes together (default 90)")
-    parser.add_argument("--scope", choices=[scope.name for scope in SCOPES])
+    parser = argparse.ArgumentParser(description="explore every state of the governor in small worlds")
+    parser.add_argument("--seconds", type=float, default=180.0, help="time limit for everything (default 180)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--scope", choices=[scope.name for scope in SCOPES], help="only this one")
     parser.add_argument("--nodes", type=int, help="only this number of nodes")
     options = parser.parse_args(arguments)
-    scopes = [scope for scope in SCOPES if options.scope in (None, scope.name)]
-    left_s, code = options.seconds, 0
-    for at, scope in enumerate(scopes):
-        share_s = left_s / (len(scopes) - at)
-        for size, clusters in scope.sizes:
-            if options.nodes not in (None, size):
-                continue
-            found = explore(scope, size, clusters, seconds=share_s)
-            tell(scope, size, found)
-            share_s, left_s = share_s - found.seconds, left_s - found.seconds
-            if found.violation:
-                code = 1
-            elif not found.complete and (size, clusters) == scope.sizes[0]:
-                code = code or 2
-            if not found.complete:
-                break
+    chosen = [scope for scope in SCOPES if options.scope in (None, scope.name)]
+    share_s = options.seconds * min(options.jobs, len(chosen)) / len(chosen)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        asked = [pool.submit(_grow, scope.name, options.nodes, share_s) for scope in chosen]
+        return max(done.result() for done in asked)
+
+
+def _grow(name: str, nodes: int | None, seconds: float) -> int:
+    """Explore a scope with ever more nodes while there is time; 1 for a violation, 2 where not even the least ended."""
+    scope, code = next(scope for scope in SCOPES if scope.name == name), 2
+    ends_s = time.monotonic() + seconds
+    for size, clusters in scope.sizes:
+        if nodes not in (None, size):
+            continue
+        found = explore(scope, size, clusters, seconds=ends_s - time.monotonic(), progress=_Progress(scope, size))
+        _print(lines(scope, size, clusters, found))
+        if found.violation:
+            return 1
+        if not found.complete:
+            return code
+        code = 0
     return code
 
 
-def tell(scope: Scope, size: int, found: Found) -> None:
-    """Print what was found."""
-    how = "all" if found.complete else "not all"
-    line = f"{scope.name:>10}  N={size}  {found.states:>7} states ({how})  {found.transitions:>8} transitions"
-    sys.stdout.write(f"{line}  {found.seconds:6.1f} s\n")
-    if found.violation:
-        sys.stdout.write(f"violation: {found.violation}\n")
-        for step, choice in enumerate(found.path, start=1):
-            sys.stdout.write(f"  {step:3}. {' '.join(str(part) for part in choice)}\n")
+class _Progress:
+    """Says now and then how far it is."""
+
+    def __init__(self, scope: Scope, size: int) -> None:
+        self._scope, self._size, self._told_s = scope, size, 0.0
+
+    def __call__(self, found: Found, waiting: int) -> None:
+        if found.seconds - self._told_s >= PROGRESS_S:
+            self._told_s = found.seconds
+            _print([f"{line(self._scope, self._size, found)}, {waiting} states to go on from"])
+
+
+def _print(texts: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{text}\n" for text in texts))
     sys.stdout.flush()
 
 
