@@ -102,7 +102,7 @@ def _text(tally: Tally, minimal: Schedule | None) -> str:
     faults = ", ".join(f"{name} {count}" for name, count in sorted(tally.faults.items())) or "none"
     lines = [
         f"simulated: {tally.hours:.1f} h in {tally.lives} lives, {tally.events} events",
-        f"effects: {tally.effects}, {tally.orphans} of them for senders that had been replaced",
+        f"effects: {tally.effects}",
         f"faults: {faults}",
     ]
     if tally.violation is None or minimal is None:
@@ -127,7 +127,6 @@ def _json(tally: Tally, minimal: Schedule | None) -> str:
         "lives": tally.lives,
         "events": tally.events,
         "effects": tally.effects,
-        "orphans": tally.orphans,
         "faults": dict(sorted(tally.faults.items())),
         "violation": None if tally.violation is None else asdict(tally.violation[1]),
         "schedule": None if minimal is None else asdict(minimal),

@@ -22,7 +22,6 @@ class Tally:
 
     Attributes:
         hours, lives, events, effects: simulated hours, lives of plants, durable events, requests that took effect.
-        orphans: effects of requests whose sender had been replaced.
         faults: how many of each kind have happened.
         violation: the first one, with the schedule that led to it.
     """
@@ -31,7 +30,6 @@ class Tally:
     lives: int = 0
     events: int = 0
     effects: int = 0
-    orphans: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     violation: tuple[Schedule, Violation] | None = None
 
@@ -65,7 +63,6 @@ def simulate(
         tally.lives += 1
         tally.events += outcome.events
         tally.effects += outcome.effects
-        tally.orphans += outcome.orphans
         tally.faults.update(outcome.spent)
         if outcome.violation is not None:
             tally.violation = schedule, outcome.violation

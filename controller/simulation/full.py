@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from controller.clock import VirtualClock
 from controller.plants.embedded import EmbeddedPlant
 from controller.plants.plant import PlantInfo
@@ -17,12 +20,31 @@ from controller.simulation.message import Effect, Message
 from controller.simulation.schedule import TICK_S, Fault, FaultKind, Schedule
 from controller.simulation.streams import share
 from controller.simulation.weather import Weather
+from metrics.detector import DetectorScores
 from metrics.observation import NodeId, NodeSignals, Observation, Parameters
 
 KEPT_TICKS = 64
 DRIFT = 0.06  # rad/s by which a stress of 1 spreads the natural frequencies
 SICKNESSES = ("detuned", "slow", "silent", "byzantine")
 OUTSIDER_TTL_S_MIN = 10.0
+BODIES_MAX = 600  # ticks whose transactions the ledger holds: nobody asks for them here
+
+
+class NoDetector:
+    """Stands in for the detector of anomalies, which tells people and decides nothing, where time matters more."""
+
+    def __init__(self, series: int) -> None:
+        self.score, self.onset = np.zeros(series), np.zeros(series, dtype=np.bool_)
+
+    def update(self, t: float, values: NDArray[np.float64], /) -> DetectorScores:
+        """Nothing is strange."""
+        del t, values
+        return self
+
+    def reason(self, index: int, /) -> str:
+        """Nothing to be said of any series."""
+        del index
+        return "not watched"
 
 
 class FullWorld:
@@ -37,11 +59,12 @@ class FullWorld:
         self.life = 0
         self.on_effect: Callable[[Effect], None] = lambda _effect: None
         self._seed, self._weather, self._tick_s = schedule.seed, weather, TICK_S["full"]
-        self._plant = EmbeddedPlant(schedule.nodes, seed=schedule.seed, clock=VirtualClock())
+        self._nodes = schedule.nodes
+        self._plant = self._new_plant()
         self._kept: deque[Observation] = deque(maxlen=KEPT_TICKS)
         self._next_s = self._tick_s
         self._stepped_s = 0.0
-        self._ends: list[tuple[float, str]] = []
+        self._acting: dict[str, tuple[float, Mapping[str, object]]] = {}  # faults of nodes, with the time of their end
         self._done: set[str] = set()
         self._faults = 0
         first = self._plant.observe(0.0)[0]
@@ -87,9 +110,10 @@ class FullWorld:
             at_s = self._next_s
             self._next_s += self._tick_s
             self._weather.turn_to(at_s)
-            while self._ends and self._ends[0][0] <= at_s:
-                self._end(self._ends.pop(0)[1])
-            if not self._weather.lasting(FaultKind.STALL):
+            for name in [name for name, (until_s, _) in self._acting.items() if until_s <= at_s]:
+                del self._acting[name]
+                self._plant.clear(name, key=f"clear/{name}", epoch=self.epoch)
+            if not (self._weather.lasting(FaultKind.STALL) or self._weather.lasting(FaultKind.PLANT_RESTART)):
                 made = self._plant.observe(0.0)[0]
                 self._kept.append(self._blinded(replace(made, received_s=at_s)))
 
@@ -118,11 +142,15 @@ class FullWorld:
         match fault.kind:
             case FaultKind.CLOCK_ZERO:
                 self._stepped_s = self._lived_s
+            case FaultKind.PLANT_RESTART:
+                self._restart(forgets=bool(fault.args["forgets"]))
             case FaultKind.OUTSIDER:
                 self._meddle(fault)
             case FaultKind.SICK:
                 kind = SICKNESSES[int(share(self._seed, "sickness", fault.at_s) * len(SICKNESSES))]
                 self._begin(fault, {"kind": kind, "nodes": [self._node(fault)]})
+            case FaultKind.FLAP:
+                self._begin(fault, {"kind": "flapping", "nodes": [self._node(fault)]})
             case FaultKind.MASS:
                 wanted = float(fault.args["share"])
                 hit = [node for node in self.nodes if share(self._seed, fault.at_s, node) < wanted]
@@ -138,12 +166,30 @@ class FullWorld:
     def _begin(self, fault: Fault, what: Mapping[str, object]) -> None:
         self._faults += 1
         name = f"sim-{self._faults}"
-        self._plant.inject({"id": name, **what}, key=f"inject/{name}", epoch=self.epoch)
-        self._ends.append((fault.until_s, name))
-        self._ends.sort()
+        self._acting[name] = (fault.until_s, what)
+        self._inject(name, what)
 
-    def _end(self, name: str) -> None:
-        self._plant.clear(name, key=f"clear/{name}", epoch=self.epoch)
+    def _inject(self, name: str, what: Mapping[str, object]) -> None:
+        self._plant.inject({"id": name, **what}, key=f"inject/{name}", epoch=self.epoch)
+
+    def _new_plant(self) -> EmbeddedPlant:
+        return EmbeddedPlant(self._nodes, seed=self._seed, clock=VirtualClock(), bodies_max=BODIES_MAX)
+
+    def _restart(self, *, forgets: bool) -> None:
+        """The system starts afresh among the same faults; isolations and parameters are forgotten, or were kept."""
+        before, self._plant = self._plant, self._new_plant()
+        self.life += 1
+        self._stepped_s = 0.0
+        self._kept.clear()
+        self._done.clear()
+        old, new = before.host, self._plant.host
+        if not forgets:
+            new.cluster.apply(old.cluster.parameters)
+            for node in old.cluster.isolated():
+                limit_s = old.limit_s(node)
+                new.isolate(node, None if limit_s is None else max(1.0, limit_s - old.cluster.tick * TICK_S["full"]))
+        for name, (_, what) in self._acting.items():
+            self._inject(name, what)
 
     def _meddle(self, fault: Fault) -> None:
         """Somebody else does something to a node, and says so to nobody."""

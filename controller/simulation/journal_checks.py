@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from controller.simulation.evidence import EvidenceBook
@@ -24,16 +24,20 @@ UNDONE = frozenset({EventKind.ISOLATION_FAILED, EventKind.ACTION_ABANDONED})
 class JournalChecks:
     """Watches the disk.
 
+    Args:
+        ground: the facts.
+        told: whoever else is to know of each event.
+
     Attributes:
         shadow: the durable state as the synced bytes give it.
         events: how many there are so far.
         epoch: of the latest.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, told: Callable[[Event], None]) -> None:
         self.shadow = DurableState(PhaseMachine(daemon=True))
         self.events = 0
-        self._ground = ground
+        self._ground, self._told = ground, told
         self._nodes = 0
         self.epoch = 0
         self._at_s = 0.0
@@ -58,6 +62,7 @@ class JournalChecks:
             self._time(event)
             self._check(event, evidence)
             self._ground.note(event, sizes)
+            self._told(event)
             if event.kind is EventKind.SNAPSHOT:
                 kept = restored(event.data["state"], daemon=True)  # type: ignore[arg-type]  # as it was written
                 if kept.snapshot() != self.shadow.snapshot():

@@ -7,6 +7,7 @@ KPI is *lastingly* outside its limits) is counted here as plainly as possible.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +36,28 @@ def reading_of(tick: int, gravity: NDArray[np.float64], trusted: NDArray[np.bool
     """A reading with |g| along its second component, in a healthy environment."""
     components = np.zeros((len(gravity), 3))
     components[:, 1] = gravity
+    samples, cluster_gravity, cluster_order = _fine(len(gravity), clusters)
     return FieldReading(
         tick=tick,
         gravity=gravity,
         components=components,
-        samples=np.full(len(gravity), 100, dtype=np.int32),
+        samples=samples,
         trusted=trusted,
-        cluster_gravity=np.full(clusters, 0.2),
-        cluster_order=np.full(clusters, 0.97),
+        cluster_gravity=cluster_gravity,
+        cluster_order=cluster_order,
         mean_field=0.96 + 0j,
         unit=0.4,
         spread=1.0,
     )
+
+
+@cache
+def _fine(nodes: int, clusters: int) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """What is the same in every tick: each node's samples, each cluster's |g| and order."""
+    made = np.full(nodes, 100, dtype=np.int32), np.full(clusters, 0.2), np.full(clusters, 0.97)
+    for column in made:
+        column.flags.writeable = False
+    return made
 
 
 class LightAssessor:

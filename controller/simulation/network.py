@@ -174,7 +174,8 @@ class Link:
             self._unanswered("no answer")
 
     def _parted(self, way: str) -> bool:
-        return any(fault.args["way"] in (way, "both") for fault in self._weather.lasting(FaultKind.PARTITION))
+        partitions = self._weather.lasting(FaultKind.PARTITION)
+        return bool(partitions) and any(fault.args["way"] in (way, "both") for fault in partitions)
 
     def _unanswered(self, why: str) -> NoReturn:
         self._clock.advance_to(self._clock.now_s + DEADLINE_S)

@@ -7,7 +7,10 @@ from collections import Counter
 from controller.simulation.evidence import EvidenceBook
 from controller.simulation.ground import Ground, Intended, ViolatedError
 from controller.simulation.message import Core, Effect, Message
+from controller.simulation.parameter_checks import ParameterChecks
 from metrics.observation import PARAMETER_BOUNDS
+from state.event import Event
+from state.healing import HealingPolicy
 from state.isolation import IsolationPolicy
 
 EVIDENCE_MAX_S = 10.0
@@ -26,30 +29,41 @@ class PlantChecks:
 
     Attributes:
         effects: requests that the plant has executed.
-        orphans: those of them whose sender had been replaced, of which the plant could not know yet.
     """
 
     def __init__(self, ground: Ground, core: Core, key_prefix: str) -> None:
         self._ground, self._core, self._prefix = ground, core, key_prefix
+        self._parameters = ParameterChecks(core, HealingPolicy())
         self._done: Counter[tuple[int, str]] = Counter()
         self._ours: set[str] = set()
         self.effects = 0
-        self.orphans = 0
 
-    def sent(self, message: Message, evidence: EvidenceBook) -> None:
+    def sent(self, message: Message, evidence: EvidenceBook, epoch: int) -> None:
         """Pauses bind, and evidence must be fresh, at the moment at which something is asked for."""
+        if self._claims(message):
+            if message.epoch != epoch or message.parameters != self._core.parameters:
+                raise ViolatedError("intents_come_first", f"{message.key} claims what nobody has taken, or changes it")
+            return
         intent = self._intent(message)
+        self._parameters.sent(message.key.removeprefix(self._prefix), message.parameters)
         if self._ground.paused and intent.what not in IN_A_PAUSE:
             raise ViolatedError("pause_is_kept", f"{message.key} ({intent.what}) was sent in an acknowledged pause")
         age_s = self._ground.now_s - evidence.received_s
         if intent.what not in TIMELESS and age_s > EVIDENCE_MAX_S + SLACK:
             raise ViolatedError("evidence_is_fresh", f"{message.key} was sent on evidence {age_s:.0f} s old")
 
-    def executed(self, effect: Effect, epoch: int) -> None:
-        """The plant has done something for us, whose latest epoch on record is `epoch`."""
+    def durable(self, event: Event) -> None:
+        """An event has become durable."""
+        self._parameters.durable(event)
+
+    def at_rest(self) -> None:
+        """Nothing is under way any more."""
+        self._parameters.at_rest()
+
+    def executed(self, effect: Effect) -> None:
+        """The plant has done something for us."""
         self.effects += 1
         message, key = effect.message, (effect.life, effect.message.key)
-        intent = self._intent(message)
         self._done[key] += 1
         if self._done[key] > 1:
             raise ViolatedError("one_effect_a_key", f"{message.key} had {self._done[key]} effects")
@@ -60,9 +74,10 @@ class PlantChecks:
         if message.parameters is not None:
             self._within_bounds(message.key, message.parameters.as_dict())
         self.forget_returned()
-        if message.epoch < epoch:
-            self.orphans += 1
-        elif message.what == "isolate" and effect.changed:
+        if self._claims(message):
+            return
+        intent = self._intent(message)
+        if message.what == "isolate" and effect.changed:
             self._ours.add(message.node)
             self._within_budgets(message, intent)
 
@@ -70,6 +85,10 @@ class PlantChecks:
         """Whoever takes part again is no longer held out by us."""
         if self._ours:
             self._ours &= self._core.out
+
+    def _claims(self, message: Message) -> bool:
+        """Whether it only lets the plant see the epoch."""
+        return message.what == "apply" and message.key == f"{self._prefix}{message.epoch}/claim"
 
     def _intent(self, message: Message) -> Intended:
         intent = self._ground.intents.get(message.key.removeprefix(self._prefix))
@@ -83,10 +102,16 @@ class PlantChecks:
                 raise ViolatedError("parameters_within_bounds", f"{key}: {name} = {values[name]}")
 
     def _within_budgets(self, message: Message, intent: Intended) -> None:
-        policy, members = intent.policy, self._core.cluster_of
+        ground, members = self._ground, self._core.cluster_of
         cluster = members[message.node]
         out_in_cluster = sum(members[node] == cluster for node in self._ours)
-        for name, out, allowed in _limits(policy, intent, len(self._ours), out_in_cluster):
+        policies = [intent.policy]
+        if intent.what == "renew":
+            # It keeps what was: the others may have been taken out under another policy, which allowed more.
+            policies += [ground.policy, *(ground.isolations[node].policy for node in self._ours)]
+        limits = [_limits(policy, intent, len(self._ours), out_in_cluster) for policy in policies]
+        for budget in zip(*limits, strict=True):
+            name, out, allowed = max(budget, key=lambda limit: limit[2])
             if out > allowed + SLACK:
                 raise ViolatedError(
                     "budgets_hold", f"{message.key}: {out} out, {name} allows {allowed:g}: {sorted(self._ours)}"

@@ -7,6 +7,7 @@ stores, streams, the API's transport and the checks of the phases, whose verdict
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from controller.simulation.oracle import Oracle
 from controller.simulation.schedule import FaultKind
 from controller.simulation.weather import Weather
 from metrics.assessment import Assessment, Assessor
-from metrics.errors import PlantUnavailableError
+from metrics.errors import PlantRefusedError, PlantUnavailableError
 from metrics.observation import Observation
 from state import command as asked
 from state import stimulus as told
@@ -39,7 +40,7 @@ RUN_NAME = "sim"
 KEY_PREFIX = f"{RUN_NAME}/"
 CONNECT_S, DEADLINE_S, UNAVAILABLE_S = 2.0, 2.0, 120.0
 CONNECT_BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-SNAPSHOT_EVENTS = 100
+SNAPSHOT_EVENTS = 40
 SNAPSHOTS_KEPT = 2
 CHECKED = (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III)
 VERDICTS = {"passed": CheckStatus.PASSED, "failed": CheckStatus.FAILED, "undecided": CheckStatus.INCONCLUSIVE}
@@ -236,7 +237,13 @@ class Process:
             loop.tell(told.Started(epoch, info.capabilities, {"plant": info.name}))
         else:
             loop.tell(told.Restarted(epoch, info.capabilities, site.clock.monotonic_s(), {"plant": info.name}))
+        self._claim(plant, epoch)
         self._loop, self._tries, self._seen_s = loop, 0, site.clock.monotonic_s()
+
+    def _claim(self, plant: Plant, epoch: int) -> None:
+        """Let the plant see the epoch, as the daemon does: from now on late requests of the dead are refused."""
+        with suppress(PlantRefusedError):
+            plant.apply(plant.parameters(), key=f"{KEY_PREFIX}{epoch}/claim", epoch=epoch)
 
     def _silent(self, silence: PlantUnavailableError) -> None:
         now_s = self._site.clock.monotonic_s()

@@ -40,6 +40,7 @@ RESTART_S = 300.0  # after which whoever watches over the process starts it agai
 TELEMETRY_S = 60.0  # telemetry on record is at most so old
 EARLY = 0.5  # share of the commands that come before a tick is taken in, the others come after it
 CARE_EVERY_S = 900.0
+DETECTOR_EVERY = 5  # lives with the full plant of which one has the detector of anomalies at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ class Outcome:
         hours: simulated.
         events: made durable.
         effects: requests that the plant executed.
-        orphans: those of them whose sender had been replaced, of which the plant could not know yet.
         lives: of the process.
         spent: faults that have happened, by kind.
         digest: of all that became durable; equal for equal lives.
@@ -81,7 +81,6 @@ class Outcome:
     hours: float
     events: int
     effects: int
-    orphans: int
     lives: int
     spent: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
@@ -126,7 +125,6 @@ def run(schedule: Schedule, bug: Bug = SOUND, told: Callable[[float], None] = la
         hours=life.clock.now_s / HOUR_S,
         events=life.oracle.events,
         effects=life.oracle.effects,
-        orphans=life.oracle.orphans,
         lives=life.lives,
         spent={kind.value: count for kind, count in sorted(life.weather.spent.items())},
         digest=life.digest.hexdigest(),
@@ -272,7 +270,9 @@ class _Life:
 
 def _plant(schedule: Schedule, weather: Weather, light: type[LightWorld]) -> tuple[Core, Callable[[], Assessor]]:
     if schedule.world == FULL:
-        from controller.simulation.full import FullWorld  # noqa: PLC0415 - the governed system only where it is wanted
+        # The governed system is imported only where it is wanted.
+        from controller.simulation.full import FullWorld, NoDetector  # noqa: PLC0415 - as the comment says
 
-        return FullWorld(schedule, weather), Assessor
+        world = FullWorld(schedule, weather)
+        return world, Assessor if schedule.seed % DETECTOR_EVERY == 0 else partial(Assessor, detector=NoDetector)
     return light(schedule, weather), lambda: cast("Assessor", LightAssessor())

@@ -28,7 +28,7 @@ STEPS = ("before", "torn", "after")
 PLACES = (*(f"{what}.{step}" for what in ("append", "intent") for step in STEPS), "plant.before", "plant.after", "turn")
 COMMANDS = ("pause", "resume", "clear", "isolate", "restore", "exempt", "end_exemption", "proposal")
 # Kinds that the full plant does not know, because its own model leaves them out.
-LIGHT_ONLY = frozenset({FaultKind.JOIN, FaultKind.LEAVE, FaultKind.FLAP, FaultKind.PLANT_RESTART})
+LIGHT_ONLY = frozenset({FaultKind.JOIN, FaultKind.LEAVE})
 
 
 class _Dice:

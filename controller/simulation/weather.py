@@ -6,6 +6,8 @@ journal, say) and is spent there, or happens at its time by itself.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 from controller.simulation.clock import SimClock
@@ -58,6 +60,8 @@ class Weather:
         self._ahead = sorted(faults, key=lambda fault: fault.at_s, reverse=True)
         self._clock = clock
         self._armed: list[Fault] = []
+        self._places: Counter[str] = Counter()  # of those of them that wait for the process to be somewhere
+        self._first_end_s = math.inf
         self._lasting: dict[FaultKind, list[Fault]] = {}
         self._due: list[Fault] = []
         self.spent: dict[FaultKind, int] = {}
@@ -69,16 +73,17 @@ class Weather:
             self.spent[fault.kind] = self.spent.get(fault.kind, 0) + 1
             if fault.kind in WAITING:
                 self._armed.append(fault)
+                self._places[fault.args.get("where", "")] += 1
             elif fault.kind in LASTING:
                 self._lasting.setdefault(fault.kind, []).append(fault)
+                self._first_end_s = min(self._first_end_s, fault.until_s)
             if fault.kind not in WAITING:
                 self._due.append(fault)
-        for kind, faults in list(self._lasting.items()):
-            if any(fault.until_s <= now_s for fault in faults):
-                left = [fault for fault in faults if fault.until_s > now_s]
-                self._lasting[kind] = left
-                if not left:
-                    del self._lasting[kind]
+        if self._first_end_s <= now_s:
+            left = {kind: [f for f in faults if f.until_s > now_s] for kind, faults in self._lasting.items()}
+            self._lasting = {kind: faults for kind, faults in left.items() if faults}
+            ends_s = (fault.until_s for faults in self._lasting.values() for fault in faults)
+            self._first_end_s = min(ends_s, default=math.inf)
 
     def due(self) -> list[Fault]:
         """The faults that have begun since this was asked last, without those that wait for an occasion."""
@@ -94,8 +99,13 @@ class Weather:
         for fault in self._armed:
             if fault.kind is kind:
                 self._armed.remove(fault)
+                self._places[fault.args.get("where", "")] -= 1
                 return fault
         return None
+
+    def waits(self, *where: str) -> bool:
+        """Whether a fault waits for the process to be at one of these places."""
+        return any(self._places.get(place) for place in where)
 
     def point(self, *where: str) -> None:
         """Here the process may stand still, or die; a place may have several names.
@@ -103,12 +113,13 @@ class Weather:
         Raises:
             CrashedError: it dies.
         """
-        if not self._armed:
+        if not self.waits(*where):
             return
         for fault in list(self._armed):
             if fault.args.get("where") not in where:
                 continue
             self._armed.remove(fault)
+            self._places[fault.args["where"]] -= 1
             if fault.kind is FaultKind.CRASH:
                 raise CrashedError(float(fault.args["down_s"]))
             self._clock.advance_to(self._clock.now_s + float(fault.args["pause_s"]))
@@ -116,3 +127,4 @@ class Weather:
     def clear_up(self) -> None:
         """Forget what still waits for an occasion."""
         self._armed.clear()
+        self._places.clear()

@@ -29,6 +29,7 @@ NOISE_ROWS = 1021
 HEALTHY_GRAVITY, NOISE_GRAVITY = 0.15, 0.12  # healthy nodes stay far below the critical value, and re-admission
 CLUSTER_MIN = 3
 CALM_COHERENCE, STRESSED_COHERENCE = 0.96, 0.86
+_CALM = Parameters()
 _INFO = PlantInfo("light", "light 1", frozenset(Capability), seed=None, real_time=True, interval_s=TICK_S["light"])
 
 
@@ -195,8 +196,8 @@ class LightWorld:
         return Topology(tuple(self._names), self._clusters, np.array(self._cluster, dtype=np.int32))
 
     def _make_tick(self) -> None:
-        for node in [node for node, limit_s in self._limits_s.items() if limit_s <= self._now_s]:
-            del self._limits_s[node]
+        if self._limits_s:
+            self._limits_s = {node: limit_s for node, limit_s in self._limits_s.items() if limit_s > self._now_s}
         self._tick += 1
         gravity, trusted = self._evidence()
         active = np.ones(len(self._names), dtype=np.bool_)
@@ -256,6 +257,9 @@ class LightWorld:
 
     def _coherence(self) -> float:
         """Low under stress, until the couplings are strong enough for it."""
-        wanted = max((float(fault.args["factor"]) for fault in self._weather.lasting(FaultKind.STRESS)), default=0.0)
-        strong = self._parameters.lambda2 >= wanted * Parameters().lambda2
+        stresses = self._weather.lasting(FaultKind.STRESS)
+        if not stresses:
+            return CALM_COHERENCE
+        wanted = max(float(fault.args["factor"]) for fault in stresses)
+        strong = self._parameters.lambda2 >= wanted * _CALM.lambda2
         return CALM_COHERENCE if strong else STRESSED_COHERENCE

@@ -13,8 +13,8 @@ from controller.simulation.schedule import load
 from controller.simulation.shrink import shrink
 from controller.simulation.swarm import draw
 
-LIGHT_HOURS, LIGHT_PARTS = 2_004, 4
-FULL_HOURS, FULL_PARTS = 20, 4
+LIGHT_HOURS, LIGHT_PARTS = 10_000, 8
+FULL_HOURS, FULL_PARTS = 100, 10
 DAY_HOURS = 24.0
 LIFE_HOURS = 3.0
 FOUND_BY = {
@@ -45,7 +45,7 @@ def a_day():
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(LIGHT_PARTS))
 def test_nothing_gives_in_the_light_world(part, record_property):
-    """Over its share of 2,000 simulated hours of faults every invariant holds, and afterwards all comes to rest."""
+    """Over its share of 10,000 simulated hours of faults every invariant holds, and afterwards all comes to rest."""
     tally = simulate(schedules(1_000 * part + 1, LIGHT_HOURS / LIGHT_PARTS))
     assert told(tally) is None
     assert tally.hours == pytest.approx(LIGHT_HOURS / LIGHT_PARTS)
@@ -57,7 +57,7 @@ def test_nothing_gives_in_the_light_world(part, record_property):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(FULL_PARTS))
 def test_nothing_gives_with_the_full_plant(part, record_property):
-    """Over its share of 20 simulated hours with the real plant and the real field every invariant holds."""
+    """Over its share of 100 simulated hours with the real plant and the real field every invariant holds."""
     tally = simulate(schedules(1_000 * part + 1, FULL_HOURS / FULL_PARTS, world="full"))
     assert told(tally) is None
     assert tally.hours == pytest.approx(FULL_HOURS / FULL_PARTS)
