@@ -6,6 +6,7 @@ journaled: the restarted process then has an action in flight of which it cannot
 """
 
 import itertools
+import os
 import random
 import signal
 import threading
@@ -26,8 +27,10 @@ pytestmark = pytest.mark.process
 
 E = EventKind
 TICK_S = 0.05
-KILLS = 12
-SEED = 11
+KILLS = (
+    13  # a life: more would ruin nodes, since each isolation costs one half of its money, and a poor one serves badly
+)
+LIVES = 16 if os.environ.get("CI") else 1  # 208 kills where there is time for them
 NODES, SIZE = 24, 6  # in four clusters
 NUMBERS = {"backoff_base_s": 20.0, "probation_ticks": 20, "flap_offences": 50, "verify_s": 120.0}
 SETTINGS = {f"IACE_ISOLATION__{name.upper()}": str(value) for name, value in NUMBERS.items()}
@@ -50,7 +53,7 @@ class Plant:
         self._host, self.url = served.host, served.url
         self.effects, self.out_max = Counter(), (0, 0)
         self.isolated = threading.Event()
-        self._faults = itertools.count(1)
+        self._faults, self._illnesses = itertools.count(1), Counter()
         once = served.host.gate.once
 
         def remembered(key, epoch, content, act):
@@ -68,12 +71,19 @@ class Plant:
 
     def make_ill(self, rng):
         """Cure those who are ill, and let a node each of two complete clusters turn byzantine; their names."""
-        nodes = [f"node-{SIZE * cluster + rng.randrange(SIZE):04d}" for cluster in rng.sample(self.complete(), 2)]
+        nodes = [self._next_of(cluster, rng) for cluster in rng.sample(self.complete(), 2)]
+        self._illnesses.update(nodes)
         with self._host.lock:
             number = next(self._faults)
             self._host.cluster.clear(f"bad-{number - 1}")
             self._host.cluster.inject(fault_type(f"bad-{number}", "byzantine", nodes=tuple(nodes)))
         return nodes
+
+    def _next_of(self, cluster, rng):
+        """One of those nodes of a cluster that were ill least often."""
+        nodes = [f"node-{number:04d}" for number in range(SIZE * cluster, SIZE * (cluster + 1))]
+        least = min(self._illnesses[node] for node in nodes)
+        return rng.choice([node for node in nodes if self._illnesses[node] == least])
 
     def complete(self):
         """The clusters of which nobody is out."""
@@ -162,9 +172,10 @@ def check_limits(entries):
     return served
 
 
-def test_a_daemon_killed_while_it_acts_repeats_nothing_and_forgets_nothing(start_qecs, start_iace, tmp_path):
-    """Through 12 kills: no acknowledged event lost, one effect a key, budgets and back-offs kept, and it goes on."""
-    rng = random.Random(SEED)
+@pytest.mark.parametrize("seed", range(11, 11 + LIVES))
+def test_a_daemon_killed_while_it_acts_repeats_nothing_and_forgets_nothing(seed, start_qecs, start_iace, tmp_path):
+    """Through 13 kills: no acknowledged event lost, one effect a key, budgets and back-offs kept, and it goes on."""
+    rng = random.Random(seed)
     plant = Plant(start_qecs(NODES, clusters=NODES // SIZE, interval_s=TICK_S, live=True))
     life = Life(start_iace, plant, tmp_path / "data")
     known = []
@@ -179,7 +190,7 @@ def test_a_daemon_killed_while_it_acts_repeats_nothing_and_forgets_nothing(start
             life.until(plant.isolated.is_set)
             time.sleep(rng.uniform(0.0, 0.02))
         else:
-            time.sleep(rng.uniform(0.2, 4.0))
+            time.sleep(rng.uniform(0.0, 2.0))
         known = [entry.hash for entry in life.entries()]
         life.kill()
         after = life.entries()  # it was acknowledged before it was told, and is there after the death
@@ -187,9 +198,8 @@ def test_a_daemon_killed_while_it_acts_repeats_nothing_and_forgets_nothing(start
 
     life.start()
     life.until(lambda: len(plant.complete()) >= 2)
-    (ill, *_) = plant.make_ill(rng)
-    life.until(lambda: ill in plant.out())
-    life.until(lambda: f"{ill} is isolated, as the plant shows" in life.told())
+    ill = plant.make_ill(rng)
+    life.until(lambda: any(f"{node} is isolated, as the plant shows" in life.told() for node in ill))
     life.running.send_signal(signal.SIGTERM)
     assert life.running.finish().code == 143
     entries = life.entries()
@@ -211,4 +221,6 @@ def test_a_daemon_killed_while_it_acts_repeats_nothing_and_forgets_nothing(start
     for entry in entries:
         state.apply(entry.event)
     assert plant.out() <= state.out_of_service()
-    assert {node for node, record in state.nodes.items() if record.status is NodeStatus.ISOLATED} <= plant.out()
+    in_flight = {intent.node for intent in state.intents.values()}
+    isolated = {node for node, record in state.nodes.items() if record.status is NodeStatus.ISOLATED}
+    assert isolated - in_flight <= plant.out()
