@@ -63,12 +63,13 @@ class BarePasses:
         self._cluster = topology.cluster_of.astype(np.intp)
         self._sizes = topology.sizes.astype(np.float64)
         self._h, self._q, self._commits, self._arrivals = self._lasting = np.zeros((4, len(topology.nodes)))
-        self._sudden = np.zeros((4, len(topology.nodes)))
+        self._shortfall, self._usual = np.zeros((2, len(topology.nodes)))
         self._temporary = np.empty((8, len(topology.nodes)))
 
     def __call__(self) -> None:
         """One tick."""
         self._smooth_all()
+        self._count_shortfall()
         self._combine()
 
     def _smooth_all(self) -> None:
@@ -89,20 +90,30 @@ class BarePasses:
         np.multiply(whole, share, out=whole)
         np.multiply(pull, np.sqrt(share, out=share), out=pull)
         np.subtract(length, whole, out=length)
-        for averages in (self._lasting, self._sudden):
-            for average, value in zip(
-                averages, (length, pull, self._signals.commits, self._signals.arrivals), strict=True
-            ):
-                _smooth(average, value, share)
+        values = (length, pull, self._signals.commits, self._signals.arrivals)
+        for average, value in zip(self._lasting, values, strict=True):
+            _smooth(average, value, share)
+
+    def _count_shortfall(self) -> None:
+        work, own, others, theirs, step, *_ = self._temporary
+        signals = self._signals
+        np.add(signals.commits, np.add(signals.retries, signals.invalid, out=work), out=work)
+        np.maximum(work, signals.arrivals, out=work)
+        self._others(signals.commits, others)
+        self._others(work, theirs)
+        np.divide(signals.commits, work, out=own)
+        np.subtract(np.divide(others, theirs, out=others), own, out=others)
+        np.subtract(np.subtract(others, self._usual, out=step), 0.3, out=step)
+        np.clip(np.add(self._shortfall, step, out=step), 0.0, 3.0, out=self._shortfall)
+        _smooth(self._usual, others, step)
 
     def _combine(self) -> None:
         _, _, deficit, own, spread, lift, norm, square = self._temporary
-        for _, _, commits, arrivals in (self._sudden, self._lasting):
-            self._others(commits, deficit)
-            self._others(arrivals, own)
-            np.minimum(np.divide(deficit, own, out=deficit), 1.0, out=deficit)
-            np.minimum(np.divide(commits, arrivals, out=own), 1.0, out=own)
-            np.maximum(np.subtract(deficit, own, out=deficit), 0.0, out=deficit)
+        self._others(self._commits, deficit)
+        self._others(self._arrivals, own)
+        np.minimum(np.divide(deficit, own, out=deficit), 1.0, out=deficit)
+        np.minimum(np.divide(self._commits, self._arrivals, out=own), 1.0, out=own)
+        np.maximum(np.subtract(deficit, own, out=deficit), 0.0, out=deficit)
         np.abs(self._q, out=spread)
         spread.partition(len(spread) // 2)
         np.maximum(self._h, 0.0, out=lift)

@@ -17,24 +17,30 @@ Printed for each size, scenario and contestant:
 - flagged: median delay on the recording, and wrong flags a node-day there.
 
     python benchmarks/bench_scoreboard.py [--nodes 5 50 1000] [--seeds 20] [--first-seed 0] [--ticks 240]
-        [--scenario ...] [--jobs 2]
+        [--scenario ...] [--jobs 2] [--results FILE [--no-runs]] [--markdown]
 
-Without arguments it is quick: 5 and 50 nodes, one seed. Seeds from 9000 on are kept for checking: nothing is tuned on
-them.
+With --results every finished case is a line of that file at once, and what the file has is not run again: a sweep that
+was interrupted goes on where it was. --no-runs prints what is there, of the seeds that are complete. Progress goes to
+stderr. Without arguments it is quick: 5 and 50 nodes, one seed. Seeds from 9000 on are kept for checking: nothing is
+tuned on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 from competitors import Competitor, FailurePercentageEjection, PhiAccrual, SuccessRateEjection
 from numpy.typing import NDArray
+from scoreboard_table import COMPETITOR_NAMES, CONTESTANTS, NOBODY, OURS, Result, Row, markdown, show
 
 from controller.clock import VirtualClock
 from controller.plants.embedded import EmbeddedPlant
@@ -57,13 +63,11 @@ SUSTAINED_TICKS, SUSTAINED_MISSES = 60, 3
 DAY_S = 86_400.0
 FOREVER_S = 86_000.0  # an isolation that whoever asked for it ends
 POLICY = IsolationPolicy()
-OURS, NOBODY = "ours", "nobody"
 COMPETITORS: Mapping[str, type[SuccessRateEjection | FailurePercentageEjection | PhiAccrual]] = {
-    "Envoy success rate": SuccessRateEjection,
-    "fixed threshold": FailurePercentageEjection,
-    "phi accrual": PhiAccrual,
+    COMPETITOR_NAMES[0]: SuccessRateEjection,
+    COMPETITOR_NAMES[1]: FailurePercentageEjection,
+    COMPETITOR_NAMES[2]: PhiAccrual,
 }
-CONTESTANTS = (OURS, *COMPETITORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,6 @@ class Case:
     nodes: int
     seed: int
     ticks: int
-    contestant: str
 
 
 @dataclass(slots=True)
@@ -151,29 +154,6 @@ class Watched:
         beyond |= bool((gone > POLICY.cluster_fraction_max * topology.sizes + ROUNDING).any())
         beyond |= bool(((topology.sizes - gone < POLICY.quorum) & (gone > 0)).any())
         self.breaches += bool(beyond)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one run.
-
-    Attributes:
-        delays: ticks for each faulty node; the run's length where it was never isolated.
-        missed: faulty nodes that never were.
-        faulty: faulty nodes.
-        wrong: isolations of others.
-        node_days: of nodes without a fault.
-        breaches: isolations beyond a budget.
-        recovery: ticks to sustained coherence, the run's length without one; None where the limits always held.
-    """
-
-    delays: tuple[int, ...]
-    missed: int
-    faulty: int
-    wrong: int
-    node_days: float
-    breaches: int
-    recovery: int | None = None
 
 
 class Plant:
@@ -255,55 +235,80 @@ class Ours:
         return events
 
 
-def governed(case: Case) -> Result:
-    """A run in which the contestant has its way."""
-    plant = Plant(case)
-    ours = Ours() if case.contestant == OURS else None
-    competitor = None if ours else COMPETITORS[case.contestant](case.nodes)
-    watched, held = _prepared(case), []
-    for tick in range(1, WARM_UP_TICKS + case.ticks + 1):
-        observation = plant.live()
+class Seat:
+    """A contestant's own copy of the plant, and what becomes of it."""
+
+    def __init__(self, case: Case) -> None:
+        self.plant, self.watched = Plant(case), _prepared(case)
+        self._case, self._held = case, list[bool]()
+
+    def live(self) -> Observation:
+        """Live one tick."""
+        observation = self.plant.live()
+        self._held.append(_holds(observation))
+        return observation
+
+    def took(self, taken: list[int], observation: Observation) -> None:
+        """Keep account of the nodes just isolated; after the warm-up the fault begins."""
         topology, signals = _nodes_of(observation)
-        out = ~signals.active
-        if ours is not None:
-            taken = _isolated_by(ours.tick(observation, plant), topology, EventKind.ISOLATION_INTENDED, "node")
-        else:
-            taken = _switch(competitor, plant, observation, topology, signals)
+        tick, out = len(self._held), ~signals.active
         for node in taken:
-            watched.take(node, tick)
+            self.watched.take(node, tick)
             out[node] = True
         if taken:
-            watched.check_budgets(topology, out)
-        held.append(_holds(observation))
+            self.watched.check_budgets(topology, out)
         if tick == WARM_UP_TICKS:
-            _mark(watched, plant.begin_fault(), plant.scenario)
-    return _judged(case, watched, held[WARM_UP_TICKS:])
+            _mark(self.watched, self.plant.begin_fault(), self.plant.scenario)
+
+    def result(self) -> Result:
+        """What became of it."""
+        return _judged(self._case, self.watched, self._held[WARM_UP_TICKS:])
 
 
-def recorded(case: Case) -> dict[str, Result]:
-    """A run that nobody governs, under `NOBODY`, and what each contestant would have flagged in it."""
-    plant, ours = Plant(case), Ours(dry_run=True)
-    competitors = {name: made(case.nodes) for name, made in COMPETITORS.items()}
-    watched = {name: _prepared(case) for name in (NOBODY, *CONTESTANTS)}
-    flagged = {name: np.zeros(case.nodes, dtype=bool) for name in COMPETITORS}
-    held = []
-    for tick in range(1, WARM_UP_TICKS + case.ticks + 1):
-        observation = plant.live()
+def competing(case: Case, name: str) -> Result:
+    """A run in which a competitor has its way."""
+    seat, competitor = Seat(case), COMPETITORS[name](case.nodes)
+    for _ in range(WARM_UP_TICKS + case.ticks):
+        observation = seat.live()
         topology, signals = _nodes_of(observation)
-        events = ours.tick(observation, plant)
-        for node in _isolated_by(events, topology, EventKind.GRAVITY_WELL_CONFIRMED, "subject"):
+        seat.took(_switch(competitor, seat.plant, observation, topology, signals), observation)
+    return seat.result()
+
+
+def ours_and_nobody(case: Case) -> dict[str, dict[str, Result]]:
+    """A run that ours governs, beside one that nobody governs and what each contestant would have flagged in it."""
+    governed, alone, ours, dry = Seat(case), Seat(case), Ours(), Ours(dry_run=True)
+    competitors = {name: made(case.nodes) for name, made in COMPETITORS.items()}
+    watched = {name: _prepared(case) for name in CONTESTANTS}
+    flagged = {name: np.zeros(case.nodes, dtype=bool) for name in COMPETITORS}
+    for tick in range(1, WARM_UP_TICKS + case.ticks + 1):
+        theirs, observation = governed.live(), alone.live()
+        topology, signals = _nodes_of(observation)
+        events = ours.tick(theirs, governed.plant)
+        governed.took(_isolated_by(events, topology, EventKind.ISOLATION_INTENDED, "node"), theirs)
+        for node in _isolated_by(
+            dry.tick(observation, alone.plant), topology, EventKind.GRAVITY_WELL_CONFIRMED, "subject"
+        ):
             watched[OURS].take(node, tick)
         for name, competitor in competitors.items():
             now = competitor.tick(observation.plant_time_s, signals)
             for node in np.flatnonzero(now & ~flagged[name]).tolist():
                 watched[name].take(node, tick)
             flagged[name] = now
-        held.append(_holds(observation))
+        alone.took([], observation)
         if tick == WARM_UP_TICKS:
-            hit = plant.begin_fault()
             for one in watched.values():
-                _mark(one, hit, plant.scenario)
-    return {name: _judged(case, one, held[WARM_UP_TICKS:]) for name, one in watched.items()}
+                one.faulty, one.neutral = alone.watched.faulty, alone.watched.neutral
+    length = [True] * case.ticks  # whether the limits hold is asked of plants, not of flags
+    flags = {name: _judged(case, one, length) for name, one in watched.items()}
+    return {"governed": {OURS: governed.result()}, "flagged": flags, "alone": {NOBODY: alone.result()}}
+
+
+def contested(case: Case) -> dict[str, dict[str, Result]]:
+    """Everything about one scenario, size and seed."""
+    results = ours_and_nobody(case)
+    results["governed"] |= {name: competing(case, name) for name in COMPETITORS}
+    return results
 
 
 def _prepared(case: Case) -> Watched:
@@ -330,11 +335,9 @@ def _isolated_by(events: Iterable[Event], topology: Topology, kind: EventKind, n
 
 
 def _switch(
-    competitor: Competitor | None, plant: Plant, observation: Observation, topology: Topology, signals: NodeSignals
+    competitor: Competitor, plant: Plant, observation: Observation, topology: Topology, signals: NodeSignals
 ) -> list[int]:
     """Let a competitor have its way; indices of the nodes that it newly isolates."""
-    if competitor is None:
-        return []
     wanted = competitor.tick(observation.plant_time_s, signals)
     for node in np.flatnonzero(~wanted & ~signals.active).tolist():
         plant.carry_out(RestoreNode("", topology.nodes[node]))
@@ -378,83 +381,55 @@ def _recovery(held: Bools) -> int | None:
     return len(held)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A contestant's figures; see the module's docstring. NaN where there is nothing to be measured."""
+Outcome = dict[str, dict[str, Result]]
 
-    delay: float
-    missed: float
-    wrong: float
-    recovery: float
-    breaches: int
-    flagged: float
-    flagged_wrong: float
 
-    @classmethod
-    def of(cls, runs: list[Result], flags: list[Result], nobody: list[Result], ticks: int) -> Row:
-        """From the contestant's runs, its flags on the recordings, and the recordings themselves."""
-        delays = [delay for run in runs for delay in run.delays]
-        faulty = sum(run.faulty for run in runs)
-        # Where nobody's run broke the limits the contestant's may not have: then it had recovered at once.
-        recoveries = [
-            (run.recovery or 0) if alone.recovery is not None else ticks * (run.recovery is not None)
-            for run, alone in zip(runs, nobody, strict=True)
-            if alone.recovery is not None or run.recovery is not None
-        ]
-        return cls(
-            delay=_median(delays),
-            missed=sum(run.missed for run in runs) / faulty if faulty else np.nan,
-            wrong=sum(run.wrong for run in runs) / sum(run.node_days for run in runs),
-            recovery=_median(recoveries),
-            breaches=sum(run.breaches for run in runs),
-            flagged=_median([delay for run in flags for delay in run.delays]),
-            flagged_wrong=sum(run.wrong for run in flags) / sum(run.node_days for run in flags),
+def read_results(path: Path | None) -> dict[Case, Outcome]:
+    """The finished cases of a file; a line that was torn by an interruption is left out."""
+    done = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else ():
+        try:
+            raw = json.loads(line)
+        except ValueError:
+            continue
+        done[Case(**raw["case"])] = {
+            kind: {name: Result(**{**result, "delays": tuple(result["delays"])}) for name, result in results.items()}
+            for kind, results in raw["results"].items()
+        }
+    return done
+
+
+def run_all(cases: Sequence[Case], jobs: int, path: Path | None) -> Iterator[tuple[Case, Outcome]]:
+    """Run the cases, and keep each in the file as soon as it is finished."""
+    began_s = time.monotonic()
+    if path is not None and path.exists() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")  # the end of a line that an interruption tore
+    with ProcessPoolExecutor(jobs) as pool:
+        futures = {pool.submit(contested, case): case for case in cases}
+        for count, future in enumerate(as_completed(futures), start=1):
+            case, outcome = futures[future], future.result()
+            if path is not None:
+                plain = {kind: {name: asdict(one) for name, one in part.items()} for kind, part in outcome.items()}
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"case": asdict(case), "results": plain}) + "\n")
+            spent_s = time.monotonic() - began_s
+            print(f"{count}/{len(cases)} {spent_s:.0f} s: {case}", file=sys.stderr, flush=True)
+            yield case, outcome
+
+
+def rows_of(outcomes: Sequence[Outcome], ticks: int) -> dict[str, Row]:
+    """A row for each contestant from these outcomes."""
+    nobody = [outcome["alone"][NOBODY] for outcome in outcomes]
+    return {
+        name: Row.of(
+            [outcome["governed"][name] for outcome in outcomes],
+            [outcome["flagged"][name] for outcome in outcomes],
+            nobody,
+            ticks,
         )
-
-
-COLUMNS = ("delay", "missed", "wrong", "recovery", "breaches", "flagged", "flagged_wrong")
-
-
-def _median(values: list[int]) -> float:
-    return float(np.median(values)) if values else np.nan
-
-
-def behind(rows: Mapping[str, Row]) -> list[str]:
-    """Where a competitor is ahead of ours, in words."""
-    told = []
-    for column in COLUMNS:
-        best = getattr(rows[OURS], column)
-        ahead = [
-            f"{name} {getattr(rows[name], column):.3g}" for name in COMPETITORS if getattr(rows[name], column) < best
-        ]
-        if ahead:
-            told.append(f"{column}: {', '.join(ahead)}, ours {best:.3g}")
-    return told
-
-
-def show(title: str, rows: Mapping[str, Row], ticks: int) -> None:
-    """Print one table."""
-    print(title)
-    heads = f"{'delay':>6s} {'missed':>7s} {'wrong':>7s} {'recovery':>8s} {'breaches':>8s} {'flagged':>8s}  wrong"
-    print(f"  {'':19s} {heads}")
-    for name, row in rows.items():
-        delay, recovery, flagged = (_ticks(value, ticks) for value in (row.delay, row.recovery, row.flagged))
-        missed = "-" if np.isnan(row.missed) else f"{row.missed:.1%}"
-        print(
-            f"  {name:19s} {delay:>6s} {missed:>7s} {row.wrong:7.1f} {recovery:>8s} {row.breaches:8d}"
-            f" {flagged:>8s} {row.flagged_wrong:6.1f}"
-        )
-    for words in behind(rows):
-        print(f"  ! behind in {words}")
-    sys.stdout.flush()
-
-
-def _ticks(value: float, ticks: int) -> str:
-    return "-" if np.isnan(value) else f">{ticks}" if value >= ticks else f"{value:.0f}"
-
-
-def _one(case: Case) -> dict[str, Result]:
-    return recorded(case) if case.contestant == NOBODY else {case.contestant: governed(case)}
+        for name in CONTESTANTS
+    }
 
 
 def main() -> None:
@@ -466,31 +441,50 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=240, help="from the onset on")
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--results", type=Path, help="file that keeps every finished case, one a line")
+    parser.add_argument("--no-runs", action="store_true", help="print only what the file has")
+    parser.add_argument("--markdown", action="store_true", help="the tables of docs/scoreboard.md")
     chosen = parser.parse_args()
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
-    with ProcessPoolExecutor(chosen.jobs) as pool:
-        for nodes in chosen.nodes:
-            title = f"N = {nodes}, {len(seeds)} seeds from {chosen.first_seed}, {chosen.ticks} ticks"
-            whole: dict[str, list[list[Result]]] = {name: [[], []] for name in CONTESTANTS}
-            alone: list[Result] = []
-            for scenario in chosen.scenario:
-                cases = [
-                    Case(scenario, nodes, seed, chosen.ticks, who) for who in (NOBODY, *CONTESTANTS) for seed in seeds
-                ]
-                done = list(pool.map(_one, cases))
-                recordings = done[: len(seeds)]
-                nobody = [recording[NOBODY] for recording in recordings]
-                rows = {}
-                for place, name in enumerate(CONTESTANTS, start=1):
-                    runs = [run[name] for run in done[place * len(seeds) : (place + 1) * len(seeds)]]
-                    flags = [recording[name] for recording in recordings]
-                    rows[name] = Row.of(runs, flags, nobody, chosen.ticks)
-                    whole[name][0] += runs
-                    whole[name][1] += flags
-                alone += nobody
-                show(f"{scenario}, {title}", rows, chosen.ticks)
-            overall = {name: Row.of(runs, flags, alone, chosen.ticks) for name, (runs, flags) in whole.items()}
-            show(f"ALL SCENARIOS, {title}", overall, chosen.ticks)
+    wanted = [
+        Case(name, nodes, seed, chosen.ticks) for nodes in chosen.nodes for seed in seeds for name in chosen.scenario
+    ]
+    done = read_results(chosen.results)
+    if not chosen.no_runs:
+        missing = [case for case in wanted if case not in done]
+        done |= dict(run_all(missing, chosen.jobs, chosen.results))
+    for nodes in chosen.nodes:
+        complete = [
+            seed
+            for seed in seeds
+            if all(Case(scenario, nodes, seed, chosen.ticks) in done for scenario in chosen.scenario)
+        ]
+        if complete:
+            title = f"N = {nodes}, {len(complete)} seeds from {complete[0]}"
+            print_tables(title, done, chosen.scenario, nodes, complete, chosen.ticks, as_markdown=chosen.markdown)
+
+
+def print_tables(
+    title: str,
+    done: Mapping[Case, Outcome],
+    scenarios: Sequence[str],
+    nodes: int,
+    seeds: Sequence[int],
+    ticks: int,
+    *,
+    as_markdown: bool,
+) -> None:
+    """Print the tables of one size."""
+    of = {name: [done[Case(name, nodes, seed, ticks)] for seed in seeds] for name in scenarios}
+    tables = {name: rows_of(outcomes, ticks) for name, outcomes in of.items()}
+    tables["**all**"] = rows_of([outcome for outcomes in of.values() for outcome in outcomes], ticks)
+    if as_markdown:
+        print(f"{title}\n")
+        markdown(tables, ticks)
+        print()
+    else:
+        for name, rows in tables.items():
+            show(f"{name.strip('*')}, {title}, {ticks} ticks", rows, ticks)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Every node is left out once: what would its cluster gain in coherence without it
 are the vector g; |g| beyond a critical value is a gravity well. g0 grows with the spread that all nodes show together,
 so that a change of the environment does not turn healthy nodes into wells.
 
-What is sudden need not wait for the averages to come round: where a node also serves clearly worse than its peers, |g|
-over the last 3 ticks counts as well, two thirds of it, if that is more. Phases and service then tell of the same fault,
-so that bad sensors alone do not get through, nor does noise. While the environment drifts, only what lasts counts.
+Bad service need not wait for the averages to come round. By how much worse a node serves than its peers, beyond what
+is allowed for and usual with it, adds up tick after tick (a CUSUM); two thirds of the sum take the place of k where
+that is more. Service is what was committed, so that bad phase sensors have no part in it. While the environment drifts,
+only what lasts counts.
 
 Assumptions: reported phases and amplitudes mean what they say (`crosscheck.py` asks whether to believe them), and most
 of a node's peers are healthy. Left out: what should be done about a well, which is the governor's question.
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.errors import BadDataError
-from metrics.leave_one_out import Bools, Floats, Indices, LeaveOneOut
+from metrics.leave_one_out import COUNT_MAX, Bools, Floats, Indices, LeaveOneOut
 from metrics.observation import SIGNAL_NAMES, NodeSignals, Observation, Topology
 
 GRAVITY_CRITICAL = 1.5  # G_CRIT: no healthy node-tick of 7 million exceeded 1.35
@@ -37,11 +38,10 @@ PRIOR_SPREAD = 0.12  # spread of q in a healthy system, towards which a small sa
 PRIOR_NODES = 20.0  # and how many nodes that prior counts for: the raw MAD of 5 nodes is useless
 REFERENCE_SPREAD = 0.18  # spread of q up to which the unit g0 stays at its base
 NORMAL_MAD = 1.4826  # from median absolute deviation to standard deviation, for a normal distribution
-SUDDEN_TICKS = 3.0  # time constant of the sudden averages
-SUDDEN_SHARE = 2.0 / 3.0  # their noise is that much larger: 1.98 at most for 3 ticks in a row, healthy (seeds 0 to 13)
-SUDDEN_DEFICIT = 0.3  # k from which service tells of the same fault; above .2 hardly any healthy node is seen
-SUDDEN_SPREAD_MAX = 1.05  # beyond it all nodes differ more than usual: the environment drifts
-COUNT_MAX = 1e15  # more transactions in a tick than this are garbage, and would drown the sums
+USUAL_TICKS = 40.0  # time constant of the shortfall that is usual with a node
+SHORTFALL_SHARE = 2.0 / 3.0  # of S, to be counted as k: healthy nodes then stay as far below the critical |g| as before
+FAILING_MIN = 0.3  # S or k from which a node is not asked how much all nodes differ
+SETTLED_SPREAD_MAX = 0.16  # spread of q beyond which the environment may be drifting: healthy in 99 ticks of 100
 
 AnyArray = TypeVar("AnyArray", bound=NDArray[np.generic])
 
@@ -53,7 +53,7 @@ class FieldReading:
     Attributes:
         tick: the plant's tick it was read at.
         gravity: float64[N], |g|; the last known value where a node gives no new evidence.
-        components: float64[N, 3], h₊, q and k₊, each over g0; the sudden ones, at two thirds, where those counted.
+        components: float64[N, 3], h₊, q and k₊, each over g0; for k₊ two thirds of S where that counted.
         samples: int32[N], ticks of usable evidence so far; isolation does not reset it, a long gap does.
         trusted: bool[N], new evidence in this tick and enough of it behind.
         cluster_gravity: float64[M], |g_c| of each cluster within the system, in the nodes' unit: a drift that spreads
@@ -108,19 +108,20 @@ class GravityField:
         averages = self._averages_for(topology, observation.tick)
         usable = _usable(signals)
         sums = averages.sum_vectors(signals, usable)
-        fresh, weight, sudden_weight = averages.weigh(usable, sums, observation.tick)
-        averages.smooth(signals, sums, weight, sudden_weight)
+        fresh, weight, usual_weight = averages.weigh(usable, sums, observation.tick)
+        averages.smooth(signals, sums, weight)
         averages.smooth_clusters(sums, observation.tick)
-        deficit = averages.service_deficit(sums, out=np.empty(len(fresh)), sudden=True)
-        unit = self._unit(averages.q, sums.outside, np.flatnonzero(deficit >= SUDDEN_DEFICIT))
+        averages.count_shortfall(signals, fresh, sums, usual_weight)
         h, q, k = components = np.empty((3, len(fresh)))
         np.maximum(averages.h, 0.0, out=h)
         q[:] = averages.q
         averages.service_deficit(sums, out=k)
+        spread = _spread(q, sums.outside, np.flatnonzero((averages.shortfall >= FAILING_MIN) | (k >= FAILING_MIN)))
+        unit = self._g0 * max(1.0, spread / REFERENCE_SPREAD)
         components /= unit
         gravity = np.sqrt(np.einsum("ij,ij->j", components, components))
-        if unit <= SUDDEN_SPREAD_MAX * self._g0:
-            _count_sudden(averages, deficit, unit, gravity, components)
+        if spread <= SETTLED_SPREAD_MAX:
+            _count_shortfall(averages.shortfall * (SHORTFALL_SHARE / unit), gravity, components)
         return FieldReading(
             tick=observation.tick,
             gravity=_frozen(gravity),
@@ -141,27 +142,13 @@ class GravityField:
                 topology,
                 tick,
                 tau_ticks=self._tau_ticks,
-                sudden_ticks=SUDDEN_TICKS,
+                usual_ticks=USUAL_TICKS,
                 gap_max_ticks=self._evidence_ticks,
             )
         elif not _same(averages.topology, topology):
             averages = averages.moved_to(topology, tick)
         self._averages, self._tick = averages, tick
         return averages
-
-    def _unit(self, q: Floats, outside: Indices, failing: Indices) -> float:
-        """g0: its base, unless the counted nodes together spread more than healthy ones do.
-
-        Nodes that clearly serve worse than their peers are not asked, as long as most others are: many equally bad ones
-        would else widen the unit until none of them stood out.
-        """
-        if failing.size and 2 * failing.size < len(q) - outside.size:
-            outside = np.union1d(outside, failing)
-        spread = np.abs(np.delete(q, outside) if outside.size else q)
-        n = len(spread)
-        m = NORMAL_MAD * _median(spread) if n else 0.0
-        r = float(np.sqrt((n * m**2 + PRIOR_NODES * PRIOR_SPREAD**2) / (n + PRIOR_NODES)))
-        return self._g0 * max(1.0, r / REFERENCE_SPREAD)
 
 
 def _nodes_of(observation: Observation) -> tuple[Topology, NodeSignals]:
@@ -188,16 +175,25 @@ def _usable(signals: NodeSignals) -> Bools:
     return usable
 
 
-def _count_sudden(averages: LeaveOneOut, deficit: Floats, unit: float, gravity: Floats, components: Floats) -> None:
-    """Let the sudden |g| of nodes that clearly serve worse than their peers take the place of a lesser lasting one."""
-    nodes = np.flatnonzero(deficit >= SUDDEN_DEFICIT)
-    if not nodes.size:
-        return
-    sudden = np.stack([np.maximum(averages.sudden_h[nodes], 0.0), averages.sudden_q[nodes], deficit[nodes]])
-    sudden *= SUDDEN_SHARE / unit
-    length = np.sqrt(np.einsum("ij,ij->j", sudden, sudden))
-    more = length > gravity[nodes]
-    gravity[nodes[more]], components[:, nodes[more]] = length[more], sudden[:, more]
+def _count_shortfall(shortfall: Floats, gravity: Floats, components: Floats) -> None:
+    """Let service alone speak, where it says more than phases and service have said over the averages' time."""
+    nodes = np.flatnonzero(shortfall > gravity)
+    gravity[nodes], components[2, nodes] = shortfall[nodes], shortfall[nodes]
+    components[:2, nodes] = 0.0
+
+
+def _spread(q: Floats, outside: Indices, failing: Indices) -> float:
+    """r: how much the counted nodes differ in q, shrunk towards what is usual.
+
+    Nodes that clearly serve worse than their peers are not asked, as long as most others are: many equally bad ones
+    would else widen the unit until none of them stood out.
+    """
+    if failing.size and 2 * failing.size < len(q) - outside.size:
+        outside = np.union1d(outside, failing)
+    spread = np.abs(np.delete(q, outside) if outside.size else q)
+    n = len(spread)
+    m = NORMAL_MAD * _median(spread) if n else 0.0
+    return float(np.sqrt((n * m**2 + PRIOR_NODES * PRIOR_SPREAD**2) / (n + PRIOR_NODES)))
 
 
 def _median(values: Floats) -> float:

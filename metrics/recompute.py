@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.gravity import COUNT_MAX, FieldReading
+from metrics.gravity import FieldReading
+from metrics.leave_one_out import COUNT_MAX
 from metrics.observation import NodeSignals, Observation, Parameters
 from metrics.smoothing import Ewma
 

@@ -97,39 +97,102 @@ def test_moving_average_has_the_time_constant_of_twenty_ticks():
     assert reading.components[0, 1] * reading.unit == pytest.approx(final * (1 - 0.95**20), rel=1e-9)
 
 
-def falls_out(field, topology, **changes):
-    """|g| of node 0 in each of six ticks after which it stands across, with some of its signals changed."""
+def fails(field, topology, ticks, **changes):
+    """|g| of node 0 in each of so many ticks, the first 100 ticks after the start, with some signals changed."""
     settle(field, topology, 100)
-    phase = np.where(np.arange(len(topology.nodes)) == 0, 2.0, 0.0)
-    ticks = (still(topology, tick, phase=phase, **changes) for tick in range(101, 107))
-    return np.array([field.update(tick).gravity[0] for tick in ticks])
+    later = (still(topology, tick, **changes) for tick in range(101, 101 + ticks))
+    return np.array([field.update(observation).gravity[0] for observation in later])
 
 
-def test_what_service_confirms_counts_at_once():
-    """Out of phase and out of service is a well in two ticks, with its components; out of phase alone is not."""
-    topology = topology_of([7])
-    commits = np.where(np.arange(7) == 0, 2.0, 20.0)
-    field = GravityField()
-    assert (falls_out(field, topology, commits=commits)[1:] > 1.5).all()
-    reading = field.update(still(topology, 107, commits=commits))
-    length = np.sqrt((reading.components**2).sum(axis=1))
-    np.testing.assert_allclose(length, reading.gravity)
-    lasting = falls_out(GravityField(), topology)
-    assert (lasting < 1.5).all()
-    share = 1.0 - 0.95 ** np.arange(1, 7)
-    np.testing.assert_allclose(lasting, lasting[0] / 0.05 * share)
+def only_first(nodes, value, others):
+    """A signal that differs at node 0."""
+    return np.where(np.arange(nodes) == 0, value, others)
+
+
+def test_who_stops_serving_is_a_well_in_two_ticks():
+    """A node that commits nothing adds .7 a tick to S, and two thirds of it count as k, whatever its phase says."""
+    field, topology = GravityField(), topology_of([7])
+    gravity = fails(field, topology, 2, commits=only_first(7, 0.0, 20.0))
+    first, second = 0.7, 0.7 + 0.7 - 1.0 / 40.0
+    assert gravity == pytest.approx(np.array([first, second]) * 2.0 / 3.0 / 0.40)
+    assert gravity[1] > 1.5
+    reading = field.update(still(topology, 103, commits=only_first(7, 0.0, 20.0)))
+    assert reading.components[0, :2].tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(np.sqrt((reading.components**2).sum(axis=1)), reading.gravity)
+    assert reading.gravity[1:].max() == 0.0
+
+
+@pytest.mark.parametrize("lost", ["retries", "invalid"])
+def test_who_fails_at_much_of_what_it_attempts_is_a_well_though_it_catches_up(lost):
+    """A node that commits what arrives, but only after as many failures, has a shortfall of a half."""
+    gravity = fails(GravityField(), topology_of([7]), 8, **{lost: only_first(7, 20.0, 0.0)})
+    assert gravity[0] == pytest.approx(0.2 * 2.0 / 3.0 / 0.40)
+    assert (np.diff(gravity) > 0.0).all()
+    assert gravity[-1] > 1.5
+
+
+def test_a_small_shortfall_never_adds_up():
+    """Serving worse by less than the allowance leaves only what the averages say."""
+    gravity = fails(GravityField(), topology_of([7]), 300, commits=only_first(7, 15.0, 20.0))
+    assert gravity[-1] == pytest.approx(0.25 / 0.40, rel=1e-3)
+    assert gravity.max() < 0.25 / 0.40 + 1e-9
+
+
+def test_what_is_usual_with_a_node_adds_up_no_more():
+    """A lasting shortfall of a half is evidence while it is new; afterwards only the averages count."""
+    gravity = fails(GravityField(), topology_of([7]), 400, commits=only_first(7, 10.0, 20.0))
+    assert gravity.max() > 1.5
+    assert gravity[-1] == pytest.approx(0.5 / 0.40, rel=1e-3)
+
+
+def test_phases_alone_are_not_sudden():
+    """A node that reports a phase across and serves well has to last: its sensor may be the one at fault."""
+    gravity = fails(GravityField(), topology_of([7]), 6, phase=only_first(7, 2.0, 0.0))
+    assert (gravity < 1.5).all()
+    np.testing.assert_allclose(gravity, gravity[0] / 0.05 * (1.0 - 0.95 ** np.arange(1, 7)))
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, -1.0, 1e300])
+@pytest.mark.parametrize("lost", ["retries", "invalid"])
+def test_a_shortfall_that_cannot_be_known_is_no_evidence(lost, garbage):
+    """Without usable counts of what failed S stands still, for this node and for its peers."""
+    field, topology = GravityField(), topology_of([7])
+    counts = {"commits": only_first(7, 0.0, 20.0), lost: only_first(7, garbage, 0.0)}
+    gravity = fails(field, topology, 3, **counts)
+    assert gravity.max() < 0.4
+    assert field.update(still(topology, 104)).gravity.max() < 0.4
+
+
+def test_an_isolated_node_starts_afresh():
+    """Being out is no service and no shortfall: what had added up is forgotten, and |g| is what lasts."""
+    field, topology = GravityField(), topology_of([7])
+    assert fails(field, topology, 3, commits=only_first(7, 0.0, 20.0))[-1] > 1.5
+    out = {"active": ~np.eye(7, dtype=bool)[0], "commits": only_first(7, 0.0, 20.0), "arrivals": only_first(7, 0, 20.0)}
+    assert field.update(still(topology, 104, **out)).gravity[0] < 0.5
+    assert field.update(still(topology, 105)).gravity[0] < 0.5
+
+
+def test_many_failing_nodes_do_not_hide_each_other():
+    """A quarter of each cluster that stops at once is found whole, and nobody else, in two ticks."""
+    field, topology = GravityField(), topology_of([8, 8, 8, 8])
+    bad = np.arange(32) % 4 == 0
+    settle(field, topology, 100)
+    for tick in (101, 102, 103):
+        reading = field.update(still(topology, tick, commits=np.where(bad, 0.0, 20.0)))
+    assert (reading.gravity > 1.5).tolist() == bad.tolist()
 
 
 def test_nothing_sudden_counts_while_all_nodes_differ():
-    """Where the environment drifts, and g0 with it, a node that falls out of phase and service has to last."""
+    """Where the environment drifts a node that falls out of service has to last."""
     topology = topology_of([10])
     phase = np.linspace(-0.6, 0.6, 10)
-    commits = np.where(np.arange(10) == 0, 2.0, 20.0)
     field = GravityField()
     settled = settle(field, topology, 100, phase=phase)
     assert settled.spread > 1.5
-    drifting = field.update(still(topology, 101, phase=phase, commits=commits))
-    assert drifting.components[0, 2] == pytest.approx(0.05 * 0.9 / drifting.unit, rel=0.01)
+    commits = only_first(10, 2.0, 20.0)
+    for tick in (101, 102, 103):
+        drifting = field.update(still(topology, tick, phase=phase, commits=commits))
+    assert drifting.components[0, 2] == pytest.approx((1.0 - 0.95**3) * 0.9 / drifting.unit, rel=0.01)
 
 
 def test_a_gap_counts_as_its_ticks():
