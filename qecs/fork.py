@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from qecs.block_log import BlockLog
+
 _RECEIVED = FLOW_COLUMNS.index("received")
 
 
@@ -44,7 +46,7 @@ class Fork:
         self.blocks = blocks
 
     @classmethod
-    def branch(cls, chain: Sequence[Block], nodes: Sequence[int], depth: int) -> Fork:
+    def branch(cls, chain: BlockLog, nodes: Sequence[int], depth: int) -> Fork:
         """Return a fork of `chain` that parts `depth` blocks below its tip.
 
         It parts lower where no tick at that height was paid in, and right after genesis in a shorter chain.
@@ -58,7 +60,7 @@ class Fork:
             if isinstance(body, TickBody) and _can_differ(body):
                 first = _rebuild(chain[height], chain[height - 1].hash, _other_payee(body))
                 fork = cls(nodes, [first])
-                for block in chain[height + 1 :]:
+                for block in chain.between(height + 1, len(chain)):
                     fork.extend(block)
                 return fork
         raise InvalidRequestError(f"no tick with payments {depth} blocks below the tip to fork at")

@@ -4,8 +4,8 @@ An append-only chain of blocks (`qecs.block` says what they hold, byte for byte)
 is given, on disk (`qecs.chain_file`). The ledger accepts only what conserves: `supply' = supply + emission - burn`.
 Whether emission and burn follow the protocol's laws is for an auditor to recompute (`qecs.audit`).
 
-Above `BODIES_ALL_NODES_MAX` nodes only the last bodies of tick blocks are held; headers, the genesis body and
-commit blocks are kept for good, and `balances` stays exact because a body is added up before it is dropped.
+Above `BODIES_ALL_NODES_MAX` nodes only the last bodies of tick blocks are held; headers (`qecs.block_log`), the genesis
+body and commit blocks are kept for good, and `balances` stays exact because a body is added up before it is dropped.
 
 Not thread-safe: whoever shares a ledger between threads brings the lock.
 
@@ -34,6 +34,7 @@ from qecs.block import (
     Tip,
     body_root,
 )
+from qecs.block_log import BlockLog
 from qecs.chain_file import ChainFile
 from qecs.chain_recovery import StoredChain
 from qecs.conservation import conserved_totals, require_conserving, require_flows, require_genesis
@@ -63,7 +64,7 @@ class Ledger:
     def __init__(self, genesis: Block, *, bodies_max: int | None, file: ChainFile | None) -> None:
         if not isinstance(genesis.body, GenesisBody):
             raise LedgerCorruptError("height 0: a ledger starts with a genesis block and its body")
-        self._blocks = [genesis]
+        self._blocks = BlockLog(genesis)
         self._genesis = genesis.body
         self._bodies_max = bodies_max
         self._file = file
@@ -261,7 +262,7 @@ class Ledger:
 
     def blocks(self, start: int, limit: int) -> list[Block]:
         """Return up to `limit` blocks from height `start` on; empty beyond the tip."""
-        return self._blocks[max(0, start) : max(0, start) + max(0, limit)]
+        return self._blocks.between(max(0, start), max(0, start) + max(0, limit))
 
     def proof(self, height: int, leaf: int = 0) -> InclusionProof:
         """Return the proof that leaf `leaf` is part of the block at `height`.
@@ -299,7 +300,7 @@ class Ledger:
 
     def entries(self) -> Iterator[tuple[int, CommitEntry]]:
         """Yield (height, entry) of every recorded transaction, oldest first."""
-        for block in self._blocks:
+        for block in self._blocks.with_bodies():
             if isinstance(block.body, CommitBody):
                 yield block.header.height, CommitEntry.from_text(block.body.entry)
 
@@ -329,7 +330,7 @@ class Ledger:
             raise UnknownTargetError(f"block {height} holds no tick body that could be altered")
         columns = block.body.columns.copy()
         columns[FLOW_COLUMNS.index("received"), 0] += 1
-        self._blocks[height] = Block(block.header, block.hash, TickBody(columns, block.body.bounds))
+        self._blocks.replace(Block(block.header, block.hash, TickBody(columns, block.body.bounds)))
         return height
 
     def fork(self, nodes: Sequence[int], depth: int = 3) -> Tip:
@@ -371,7 +372,7 @@ class Ledger:
         oldest = self._blocks[self._held_ticks.popleft()]
         if isinstance(oldest.body, TickBody):
             self._base_balances += oldest.body.balance_change()
-        self._blocks[oldest.header.height] = Block(oldest.header, oldest.hash, None)
+        self._blocks.replace(Block(oldest.header, oldest.hash, None))
 
     def _tick_balances(self) -> NDArray[np.int64]:
         """Return the genesis balances plus all ticks, commits left out (their blocks are kept for good)."""
