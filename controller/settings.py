@@ -253,11 +253,11 @@ class IsolationSettings(Section):
         json_schema_extra={"unit": "nodes"},
     )
     rate_share: float = Field(
-        default=0.10,
+        default=0.25,
         ge=0,
         lt=1,
-        description="Share of the nodes that rate and burst are at least: five of fifty is a tenth, and with less, a "
-        "hundred bad ones of a thousand nodes would go on for many minutes.",
+        description="Share of the nodes that rate and burst are at least: while many bad nodes wait for their turn, "
+        "they drag good ones along.",
         json_schema_extra={"unit": "1"},
     )
     verify_s: float = Field(

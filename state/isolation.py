@@ -114,7 +114,7 @@ class IsolationPolicy:
     evidence_nodes_min: int = 5
     rate_per_minute: float = 5.0
     burst: float = 5.0
-    rate_share: float = 0.10
+    rate_share: float = 0.25
     verify_s: float = 10.0
     backoff_base_s: float = 60.0
     backoff_max_s: float = 3600.0

@@ -158,12 +158,14 @@ class TrialGovernance:
 
     def yield_to_wells(self, draft: Draft, assessment: Assessment) -> None:
         """End the open trial for a confirmed well, unless it is the drift's that the trial is to end."""
-        trial = draft.state.trial
+        trial, topology = draft.state.trial, assessment.topology
         if trial is None or trial.rollback_key is not None or not self._gate.wells_matter(draft.state, assessment):
             return
         reason = "a gravity well was confirmed during the trial"
         measured = self._measured() if trial.applied else None
-        if measured is not None and _regretted(trial, assessment):
+        # A cluster that stands out is at fault as a whole: couplings that suit it would hide that from people.
+        at_fault = topology is not None and not draft.state.wells.isdisjoint(topology.clusters)
+        if measured is not None and not at_fault and _regretted(trial, assessment):
             self._keep(draft, trial, assessment, measured, None, f"{reason}, and {REGRET}", interrupted=True)
         else:
             self.roll_back(draft, reason)

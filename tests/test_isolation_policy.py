@@ -112,12 +112,12 @@ def test_a_whole_cluster_is_measured_by_all_that_is_left_of_it():
 
 
 def test_rate_is_five_a_minute_and_scales_with_the_nodes():
-    """Up to 50 nodes as configured, above that a tenth of the nodes a minute, or the share that is configured."""
+    """Up to 20 nodes as configured, above that a quarter of the nodes a minute, or the share that is configured."""
     policy = IsolationPolicy()
     assert policy.rate(5) == (5 / 60, 5.0)
-    assert policy.rate(50) == (5 / 60, 5.0)
-    assert policy.rate(51) == pytest.approx((5.1 / 60, 5.1))
-    assert policy.rate(1000) == pytest.approx((100 / 60, 100.0))
+    assert policy.rate(20) == (5 / 60, 5.0)
+    assert policy.rate(22) == pytest.approx((5.5 / 60, 5.5))
+    assert policy.rate(1000) == pytest.approx((250 / 60, 250.0))
     assert IsolationPolicy(rate_share=0.0).rate(1000) == (5 / 60, 5.0)
     assert IsolationPolicy(rate_per_minute=600, burst=200).rate(1000) == (10.0, 200.0)
 

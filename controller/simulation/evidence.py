@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +43,12 @@ class EvidenceBook:
     def __init__(self) -> None:
         self.received_s = -math.inf
         self.lag_s = math.inf
+        self._spared: Mapping[str, tuple[float, float]] = {}
         self._kept: deque[Sight] = deque(maxlen=KEPT_TICKS)
 
-    def take(self, sight: Sight, lag_s: float) -> None:
-        """Note what one tick showed."""
-        self.received_s, self.lag_s = sight.received_s, lag_s
+    def take(self, sight: Sight, lag_s: float, spared: Mapping[str, tuple[float, float]]) -> None:
+        """Note what one tick showed, and who was under maintenance from when to when as far as was known then."""
+        self.received_s, self.lag_s, self._spared = sight.received_s, lag_s, dict(spared)
         self._kept.append(sight)
 
     def bad_ticks(self, node: str, critical: float) -> int:
@@ -65,13 +66,18 @@ class EvidenceBook:
                 break
         return bad
 
-    def storm(self, critical: float, share: float, nodes_min: int, spared: AbstractSet[str]) -> bool:
-        """Whether so large a share of the nodes that the latest tick gave evidence of looked bad at once."""
+    def storm(self, critical: float, share: float, nodes_min: int, at_s: float) -> bool:
+        """Whether so large a share of the nodes that the latest tick gave evidence of looked bad at once.
+
+        Nodes under maintenance at the governor's time `at_s` do not count, if that was known when the tick came: who is
+        put under maintenance between two ticks changes what the next one is taken for.
+        """
         if not self._kept:
             return False
         sight = self._kept[-1]
         reading, topology = sight.reading, sight.topology
         assessed = sight.active & reading.trusted
+        spared = [node for node, (from_s, until_s) in self._spared.items() if from_s <= at_s < until_s]
         assessed[[topology.index[node] for node in spared if node in topology.index]] = False
         bad = assessed & np.isfinite(reading.gravity) & (reading.gravity > critical)
         count = int(assessed.sum())

@@ -98,7 +98,3 @@ class Ground:
                 # It keeps what was, so what held when the node was taken out is what it has to keep to.
                 intended = replace(self.isolations[node], what=what)
             self.intents[key] = intended
-
-    def spared_at(self, at_s: float) -> frozenset[str]:
-        """The nodes under maintenance at the governor's time `at_s`."""
-        return frozenset(node for node, (from_s, until_s) in self.spared.items() if from_s <= at_s < until_s)

@@ -111,8 +111,7 @@ class JournalChecks:
         if ground.paused:
             raise ViolatedError("pause_is_kept", f"{event.kind} in an acknowledged pause")
         policy = ground.policy
-        spared = ground.spared_at(event.at_s)
-        if evidence.storm(policy.gravity_critical, policy.storm_fraction, policy.evidence_nodes_min, spared):
+        if evidence.storm(policy.gravity_critical, policy.storm_fraction, policy.evidence_nodes_min, event.at_s):
             raise ViolatedError("a_storm_is_no_evidence", f"{event.kind} while the field is suspect")
         if evidence.lag_s > LAG_MAX_S:
             raise ViolatedError("evidence_is_fresh", f"{event.kind} on a tick that lags by {evidence.lag_s:g} s")

@@ -112,7 +112,7 @@ class Oracle:
         made_s = self._made_s[sight.tick]
         self.ground.tick_s = max(self.ground.tick_s or 0.0, made_s)
         self._topology = sight.topology
-        self._evidence.take(sight, self._newest_s - made_s)
+        self._evidence.take(sight, self._newest_s - made_s, self.ground.spared)
         self._fresh = True
 
     def after_turn(self, governor: Governor) -> None:
