@@ -35,7 +35,7 @@ wheel: $(VENV)/installed-test  ## build the wheel, and run it in a bare environm
 	@$(BIN)/python .ci/wheel.py
 
 check: lint wheel  ## everything that CI runs
-	$(STEP) 'tests (budget: 25 minutes)'
+	$(STEP) 'tests (budget: 45 minutes)'
 	@$(MAKE) --no-print-directory test
 
 bench: $(VENV)/installed  ## what it costs, as ratios

@@ -194,7 +194,7 @@ def test_clusters_do_not_wait_for_each_other():
 
 def test_rate_limit_holds_and_refills():
     """Five at once, then one each twelve seconds."""
-    stage = of_fifty()
+    stage = of_fifty(policy=IsolationPolicy(rate_share=0.1))
     bad = ("n0", "n8", "n15", "n22", "n29", "n36")
     stage.make_bad(*bad)
     stage.tick(3)
@@ -209,7 +209,7 @@ def test_rate_limit_holds_and_refills():
 
 def test_rate_limit_survives_a_restart():
     """A restarted controller has no fresh bucket."""
-    stage = of_fifty()
+    stage = of_fifty(policy=IsolationPolicy(rate_share=0.1))
     stage.make_bad("n0", "n8", "n15", "n22", "n29")
     stage.tick(4)
     stage.restart()

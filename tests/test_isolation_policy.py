@@ -119,16 +119,16 @@ def test_rate_is_five_a_minute_and_scales_with_the_nodes():
     assert policy.rate(22) == pytest.approx((5.5 / 60, 5.5))
     assert policy.rate(1000) == pytest.approx((250 / 60, 250.0))
     assert IsolationPolicy(rate_share=0.0).rate(1000) == (5 / 60, 5.0)
-    assert IsolationPolicy(rate_per_minute=600, burst=200).rate(1000) == (10.0, 200.0)
+    assert IsolationPolicy(rate_per_minute=600, burst=400).rate(1000) == (10.0, 400.0)
 
 
 def test_bucket_is_full_at_first_refills_and_never_overflows():
     """Full before the first isolation, then a token each twelve seconds up to the burst; time does not go back."""
     policy = IsolationPolicy()
-    assert policy.tokens(None, 0.0, 50) == 5.0
-    assert policy.tokens(0.0, 12.0, 50) == pytest.approx(1.0)
-    assert policy.tokens(4.0, 3600.0, 50) == 5.0
-    assert policy.tokens(2.0, -100.0, 50) == 2.0
+    assert policy.tokens(None, 0.0, 20) == 5.0
+    assert policy.tokens(0.0, 12.0, 20) == pytest.approx(1.0)
+    assert policy.tokens(4.0, 3600.0, 20) == 5.0
+    assert policy.tokens(2.0, -100.0, 20) == 2.0
 
 
 def test_back_off_grows_by_offence_up_to_its_cap():
