@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from controller.simulation.campaign import Tally
+    from controller.simulation.runner import Violation
     from controller.simulation.schedule import Schedule
 
 FINDING = 1  # exit code: something did not hold
@@ -77,25 +78,36 @@ def _misused(text: str, code: int) -> int:
 
 def _shrunk(tally: Tally, directory: Path | None, *, shrunk: bool) -> Schedule | None:
     """The minimal schedule of the violation, saved where that was asked for."""
-    from controller.files import write_atomically  # noqa: PLC0415 - as above
     from controller.simulation.shrink import shrink  # noqa: PLC0415 - as above
-    from state.journal import permission_or_store  # noqa: PLC0415 - as above
 
     if tally.violation is None:
         return None
     schedule, violation = tally.violation
     if not shrunk:
         sys.stderr.write(f"{violation}; looking for the faults that matter among {len(schedule.faults)} ...\n")
-        schedule = shrink(schedule, violation)
-    if directory is not None:
-        path = directory / f"{violation.invariant}-{schedule.seed}.json"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, schedule.to_json().encode())
-        except OSError as error:
-            raise permission_or_store(error, directory) from error
-        sys.stderr.write(f"written to {path}\n")
+        _save(schedule, violation, directory)  # whoever has no time for the search has at least the whole of it
+        schedule = shrink(schedule, violation, told=_left)
+    _save(schedule, violation, directory)
     return schedule
+
+
+def _left(faults: int) -> None:
+    sys.stderr.write(f"  {faults} faults left\n")
+
+
+def _save(schedule: Schedule, violation: Violation, directory: Path | None) -> None:
+    from controller.files import write_atomically  # noqa: PLC0415 - as above
+    from state.journal import permission_or_store  # noqa: PLC0415 - as above
+
+    if directory is None:
+        return
+    path = directory / f"{violation.invariant}-{schedule.seed}.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, schedule.to_json().encode())
+    except OSError as error:
+        raise permission_or_store(error, directory) from error
+    sys.stderr.write(f"written to {path}\n")
 
 
 def _text(tally: Tally, minimal: Schedule | None) -> str:

@@ -2,10 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from controller.cli import main
+from controller.simulation import campaign
+from controller.simulation import shrink as shrinking
 from controller.simulation.campaign import schedules, simulate
 from controller.simulation.planted import BUGS
 from controller.simulation.runner import run
@@ -95,6 +99,20 @@ def test_a_violation_is_shrunk_to_what_matters():
         rest = minimal.only([fault for fault in minimal.faults if fault is not left_out])
         after = run(rest, bug).violation
         assert after is None or after.invariant != violation.invariant
+
+
+def test_the_command_tells_and_saves_a_violation(monkeypatch, tmp_path, capsys):
+    """It leaves with 1, the whole schedule is saved before the search for what matters, and the smallest after it."""
+    bug = BUGS["nan_counted"]
+    monkeypatch.setattr(campaign, "simulate", lambda wanted, told: simulate(wanted, bug, told=told))
+    monkeypatch.setattr(shrinking, "shrink", partial(shrink, bug=bug, runs_max=6))
+    assert main(["simulate", "--hours", "24", "--seed", "21", "--nodes", "12", "--save", str(tmp_path)]) == 1
+    (saved,) = tmp_path.iterdir()
+    told_to = capsys.readouterr()
+    assert told_to.err.count(f"written to {saved}") == 2
+    assert " faults left" in told_to.err
+    assert "VIOLATED with seed 21, 12 nodes: evidence_counts" in told_to.out
+    assert len(load(saved).faults) < len(draw(load(saved).seed, 24.0, 12).faults)
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
