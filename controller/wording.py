@@ -22,10 +22,10 @@ def quantity(value: float) -> str:
 
 
 def changes(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """What differs between two sets of parameters, e.g. "lambda1 0.3 → 0.375"."""
+    """What differs between two sets of parameters, e.g. "lambda1 0.3 → 0.375"; by name, as a journal keeps them."""
     return ", ".join(
         f"{name} {quantity(before[name])} → {quantity(value)}"
-        for name, value in after.items()
+        for name, value in sorted(after.items())
         if name in before and before[name] != value
     )
 

@@ -179,7 +179,7 @@ class FullWorld:
         """The system starts afresh among the same faults; isolations and parameters are forgotten, or were kept."""
         before, self._plant = self._plant, self._new_plant()
         self.life += 1
-        self._stepped_s = 0.0
+        self._stepped_s = self._lived_s = 0.0
         self._kept.clear()
         self._done.clear()
         old, new = before.host, self._plant.host
