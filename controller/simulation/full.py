@@ -47,6 +47,9 @@ class NoDetector:
         return "not watched"
 
 
+RUINED = 0.3  # of the mean balance: below it a node cannot pay for what arrives
+
+
 class FullWorld:
     """Implements `Core` by an embedded plant.
 
@@ -136,6 +139,12 @@ class FullWorld:
         if key not in self._done:
             self._done.add(key)
             self.on_effect(Effect(message, self.out != out, self.life, before))
+
+    def ruined(self) -> frozenset[NodeId]:
+        """Nodes that can serve as much as their peers no more, though no fault lasts."""
+        balances = self._plant.host.cluster.balances
+        poor = np.flatnonzero(balances < RUINED * balances.mean())
+        return frozenset(self.nodes[int(index)] for index in poor)
 
     def befall(self, fault: Fault) -> None:
         """Let a fault begin, and note its end."""

@@ -111,6 +111,10 @@ class Core(Protocol):
         """
         ...
 
+    def ruined(self) -> frozenset[NodeId]:
+        """Nodes that can serve as much as their peers no more, though no fault lasts."""
+        ...
+
     def befall(self, fault: Fault) -> None:
         """Let a fault of the nodes, or of the plant, begin."""
         ...

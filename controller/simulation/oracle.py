@@ -130,16 +130,22 @@ class Oracle:
             self._made_s = {tick: at_s for tick, at_s in self._made_s.items() if at_s >= self._newest_s}
 
     def at_rest(self, state: DurableState) -> None:
-        """Faults have been over for long enough: everything must have come to its end."""
-        held = {node: record.status for node, record in state.nodes.items() if _is_out(record.status)}
+        """Faults have been over for long enough: everything must have come to its end.
+
+        Nodes that the faults have ruined serve badly for good; they may be taken out again and again.
+        """
+        ruined = self._core.ruined()
+        rests = (Phase.GOVERNING, Phase.ISOLATING) if ruined else (Phase.GOVERNING,)
+        nodes = {node: record for node, record in state.nodes.items() if node not in ruined}
+        held = {node: record.status for node, record in nodes.items() if _is_out(record.status)}
         wrong = {
-            "not governing": state.phase is not Phase.GOVERNING and state.phase,
-            "intents open": sorted(state.intents),
+            "not governing": state.phase not in rests and state.phase,
+            "intents open": sorted(key for key, intent in state.intents.items() if intent.node not in ruined),
             "a trial open": state.trial is not None and state.trial.key,
             "paused": state.pause is not None and state.pause.reason,
             "nodes held out": held,
-            "nodes out at the plant": sorted(self._core.out),
-            "wells left": sorted(state.wells),
+            "nodes out at the plant": sorted(self._core.out - ruined),
+            "wells left": sorted(state.wells - ruined),
         }
         found = [f"{name}: {value}" for name, value in wrong.items() if value]
         if not found:

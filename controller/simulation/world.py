@@ -128,6 +128,10 @@ class LightWorld:
             self._answers.popitem(last=False)
         self.on_effect(Effect(message, changed, self.life, before))
 
+    def ruined(self) -> frozenset[NodeId]:
+        """Nodes that can serve as much as their peers no more, though no fault lasts."""
+        return frozenset()  # nobody here has money to lose
+
     def befall(self, fault: Fault) -> None:
         """Let what happens by itself happen."""
         match fault.kind:
