@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from metrics.errors import BadDataError
 from metrics.leave_one_out import COUNT_MAX, Bools, Floats, Indices, LeaveOneOut
+from metrics.median import median
 from metrics.observation import SIGNAL_NAMES, NodeSignals, Observation, Topology
 
 GRAVITY_CRITICAL = 1.5  # G_CRIT: no healthy node-tick of 7 million exceeded 1.35
@@ -192,15 +193,8 @@ def _spread(q: Floats, outside: Indices, failing: Indices) -> float:
         outside = np.union1d(outside, failing)
     spread = np.abs(np.delete(q, outside) if outside.size else q)
     n = len(spread)
-    m = NORMAL_MAD * _median(spread) if n else 0.0
+    m = NORMAL_MAD * median(spread) if n else 0.0
     return float(np.sqrt((n * m**2 + PRIOR_NODES * PRIOR_SPREAD**2) / (n + PRIOR_NODES)))
-
-
-def _median(values: Floats) -> float:
-    """Median of at least one value, whose order is lost; np.median costs several times this at N = 50."""
-    low, high = (len(values) - 1) // 2, len(values) // 2
-    values.partition((low, high))
-    return float(values[low] + values[high]) / 2.0
 
 
 def _same(one: Topology, other: Topology) -> bool:

@@ -67,24 +67,26 @@ class ImprovementWatch:
         if proposal is None:
             return None
         lately = list(self._environments)[-AVERAGED:]
-        restored = _mean("shortfall", lately, parameters) - _mean("shortfall", lately, proposal.parameters)
-        gained = _mean("objective", lately, parameters) - _mean("objective", lately, proposal.parameters)
+        kept = [tuning.outlook(one, parameters) for one in lately]
+        changed = [tuning.outlook(one, proposal.parameters) for one in lately]
+        restored = _mean([one.shortfall for one in kept]) - _mean([one.shortfall for one in changed])
+        gained = _mean([one.objective for one in kept]) - _mean([one.objective for one in changed])
+        saved = _mean([one.action_cost for one in kept]) - _mean([one.action_cost for one in changed])
         if restored > self._policy.min_effect and gained > self._policy.early_gain / state.trust:
             change = Change(GRAY_BOX, proposal.parameters, f"the margins are being lost; {proposal.reason}")
-        elif restored >= 0.0 and self._pays(lately, proposal, parameters, noise):
+        elif restored >= 0.0 and self._pays(saved, lately[-1], proposal, parameters, noise):
             change = Change(IMPROVEMENT, proposal.parameters, f"nothing is wrong; {proposal.reason}")
         else:
             return None
         return change if self._bears(change.parameters, parameters) else None
 
     def _pays(
-        self, lately: Sequence[Environment], proposal: tuning.Proposal, parameters: Parameters, noise: float
+        self, saved: float, now: Environment, proposal: tuning.Proposal, parameters: Parameters, noise: float
     ) -> bool:
         """Whether much is saved for sure, enough to be seen, and more within a while than the change costs."""
-        now, changed = lately[-1], proposal.parameters
-        saved = _mean("action_cost", lately, parameters) - _mean("action_cost", lately, changed)
         sure = saved - abs(now.bias.action_cost)
-        moved = _contraction(now, changed, proposal.expected) - _contraction(now, parameters, proposal.present)
+        moved = _contraction(now, proposal.parameters, proposal.expected)
+        moved -= _contraction(now, parameters, proposal.present)
         least = max(noise, self._policy.min_effect, self._policy.improve_gain * proposal.present.action_cost)
         return sure > least and sure * REPAID_S > abs(moved) * STABILITY_LAG_S
 
@@ -97,9 +99,8 @@ class ImprovementWatch:
         return worst <= worst_now
 
 
-def _mean(figure: str, environments: Sequence[Environment], parameters: Parameters) -> float:
-    """Mean of a figure of the outlook over some environments."""
-    return sum(float(getattr(tuning.outlook(one, parameters), figure)) for one in environments) / len(environments)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _contraction(environment: Environment, parameters: Parameters, outlook: tuning.Outlook) -> float:

@@ -162,13 +162,11 @@ class TrialGovernance:
         if trial is None or trial.rollback_key is not None or not self._gate.wells_matter(draft.state, assessment):
             return
         reason = "a gravity well was confirmed during the trial"
-        measured = self._measured() if trial.applied else None
-        # A cluster that stands out is at fault as a whole: couplings that suit it would hide that from people.
-        at_fault = topology is not None and not draft.state.wells.isdisjoint(topology.clusters)
-        if measured is not None and not at_fault and _regretted(trial, assessment):
-            self._keep(draft, trial, assessment, measured, None, f"{reason}, and {REGRET}", interrupted=True)
-        else:
+        if topology is not None and not draft.state.wells.isdisjoint(topology.clusters):
+            # A cluster that stands out is at fault as a whole: couplings that suit it would hide that from people.
             self.roll_back(draft, reason)
+        else:
+            self._make_way(draft, trial, assessment, reason)
 
     def reconcile(self, draft: Draft, now_received_s: float) -> None:
         """After a restart: an open trial ends in the last good value."""
@@ -321,8 +319,8 @@ class TrialGovernance:
         return next_change(self._policy, draft.state, assessment, parameters, diagnosis) is not None
 
     def _make_way(self, draft: Draft, trial: Trial, assessment: Assessment, reason: str) -> None:
-        """End a trial early for the next one."""
-        measured = self._measured()
+        """End a trial early, for a well or for the next trial; kept where the last good value would be worse now."""
+        measured = self._measured() if trial.applied else None
         if measured is not None and _regretted(trial, assessment):
             self._keep(draft, trial, assessment, measured, None, f"{reason}, and {REGRET}", interrupted=True)
         else:
