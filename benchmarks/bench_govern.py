@@ -4,8 +4,7 @@ A tick is what `iace govern` does between an observation and the actions: the as
 detector and HARU, and the governor's step. It is timed as CPU seconds of one thread on healthy-looking signals, and
 beside it bare numpy: eight passes over the nodes with a sine and a cosine each, for a sense of scale. The day is lived
 by the embedded cluster of 1000 nodes with a byzantine node every hour, journaled to a real file; without arguments a
-part of it is lived and the rest extrapolated. Memory is what metrics, state and controller hold; the reference cluster
-keeps its ledger, which grows.
+part of it is lived and the rest extrapolated. Memory is what metrics, state and controller hold.
 
     python benchmarks/bench_govern.py [--nodes 1000 10000 1000000] [--rounds 15] [--day-ticks 1500] [--day-nodes 1000]
     python benchmarks/bench_govern.py --month [30] [--month-nodes 50]    # a month of the daemon, see bench_month.py
@@ -23,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from bench_gravity import observation_of
-from bench_scoreboard import Case, Ours, Plant
+from bench_scoreboard import Ours, Plant
+from sweep import Case
 
 from metrics.observation import Observation
 from state.journal import Journal

@@ -22,19 +22,19 @@ done, and cases that are there already are not run again. Nothing was tuned on s
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
-import json
 import math
 import os
 import sys
-import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from healing_cases import METHODS, OPTIMUM, OURS, SCENARIOS, SUSTAINED_MISSES, UNTUNED, Case, run
+import sweep
+from healing_cases import METHODS, OPTIMUM, OURS, SCENARIOS, SUSTAINED_MISSES, UNTUNED, run
+from sweep import Case
 
 Figures: TypeAlias = dict[str, dict[str, Any]]
 SAME = 0.0005  # violations that differ by less are alike
@@ -142,39 +142,6 @@ def show(heading: str, rows: list[Row], told: list[str], *, markdown: bool) -> N
     sys.stdout.flush()
 
 
-def _read(out: Path | None) -> dict[Case, Figures]:
-    """Cases done already; the last line of an interrupted run may be cut off."""
-    done = {}
-    for line in out.read_text().splitlines() if out is not None and out.exists() else ():
-        try:
-            held = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        done[Case(**held["case"])] = held["methods"]
-    return done
-
-
-def _run(chosen: argparse.Namespace, cases: list[Case], methods: tuple[str, ...]) -> dict[Case, Figures]:
-    """Run what is not done yet, seed by seed, until the time is up."""
-    done = _read(chosen.out)
-    lacking = [case for case in cases if not set(methods) <= set(done.get(case, ()))]
-    until_s = time.monotonic() + 60.0 * chosen.minutes
-    with ProcessPoolExecutor(chosen.jobs) as pool:
-        waiting: dict[Future[Figures], Case] = {pool.submit(run, case, methods): case for case in lacking}
-        for count, future in enumerate(as_completed(waiting), 1):
-            case = waiting[future]
-            if future.cancelled():
-                continue
-            done[case] = future.result()
-            if chosen.out is not None:
-                with chosen.out.open("a") as stream:
-                    stream.write(json.dumps({"case": asdict(case), "methods": done[case]}) + "\n")
-            print(f"{count}/{len(lacking)} {case.scenario}, N = {case.nodes}, seed {case.seed}", file=sys.stderr)
-            if time.monotonic() > until_s:
-                pool.shutdown(wait=False, cancel_futures=True)
-    return done
-
-
 def main() -> None:
     """Print a table for each scenario and size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -193,7 +160,10 @@ def main() -> None:
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     order = itertools.product(seeds, chosen.nodes, chosen.scenario)
     cases = [Case(name, nodes, seed, chosen.ticks) for seed, nodes, name in order]
-    done = _run(chosen, cases, methods)
+    done: dict[Case, Figures] = sweep.read(chosen.out)
+    lacking = [case for case in cases if not set(methods) <= set(done.get(case, ()))]
+    work = functools.partial(run, methods=methods)
+    done |= dict(sweep.run(work, lacking, jobs=chosen.jobs, path=chosen.out, minutes=chosen.minutes))
     for nodes, name in itertools.product(chosen.nodes, chosen.scenario):
         runs = [done[case] for case in cases if case in done and (case.scenario, case.nodes) == (name, nodes)]
         if not runs:

@@ -14,23 +14,16 @@ import io
 import math
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from governed import governing
 
-from controller import config as configuration
-from controller.console import RunConsole
 from controller.daemon import Daemon
 from controller.estimates import PREDICTED
 from state.command import DecideProposal
-from state.event import Event, EventKind
-from state.journal import Journal
-from state.lease import DirectoryLease
-from state.outcome import ExitCode
-from state.phase import Phase
-from state.recovery import recover
 
 DRIFTS: tuple[Mapping[str, float], ...] = ({"omega": 0.15}, {"w0": 0.06})
 TICKS_MAX = 300
@@ -52,7 +45,12 @@ def main() -> None:
     held: dict[str, list[bool]] = {name: [] for name in PREDICTED}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for drift in DRIFTS:
-            with _governing(options.nodes, seed) as daemon:
+            values: dict[str, dict[str, object]] = {
+                "plant": {"nodes": options.nodes, "seed": seed},
+                "healing": HEALING,
+                "isolation": {"confirm_ticks": 10_000},  # nodes are left alone: this is about parameters
+            }
+            with contextlib.redirect_stderr(io.StringIO()), governing(values, passed=True) as (daemon, _):
                 found = _compare(daemon, drift)
             for name, (change, low, high) in (found or {}).items():
                 held[name].append(low <= change <= high)
@@ -60,43 +58,6 @@ def main() -> None:
             sys.stdout.write(f"{seed} {dict(drift)} {told or 'no proposal, or its trial was aborted'}\n")
     for name, outcomes in held.items():
         sys.stdout.write(f"{name}: {sum(outcomes)} of {len(outcomes)} within\n")
-
-
-@contextlib.contextmanager
-def _governing(nodes: int, seed: int) -> Iterator[Daemon]:
-    """A daemon in GOVERNING; its phases count as passed."""
-    values: dict[str, dict[str, object]] = {
-        "plant": {"nodes": nodes, "seed": seed},
-        "healing": dict(HEALING),
-        "isolation": {"confirm_ticks": 10_000},  # nodes are left alone: this is about parameters
-    }
-    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
-        directory = Path(name)
-        with DirectoryLease(directory) as lease:
-            journal = Journal(directory / "govern" / "journal.db")
-            passed = [
-                Event(EventKind.PHASE_PASSED, 0.0, {"phase": phase, "checks": {}})
-                for phase in (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III)
-            ]
-            events = [Event(EventKind.RUN_STARTED, 0.0, {"epoch": 1}), *passed]
-            journal.append(events, epoch=1, wall_time="2030-01-01T00:00:00Z")
-            config = configuration.load(None, values, {})
-            daemon = Daemon(
-                config,
-                lambda: config,
-                data_dir=directory,
-                lease=lease,
-                directory=directory / "govern",
-                journal=journal,
-                recovered=recover(journal, daemon=True),
-                console=RunConsole(config.catalogue()),
-                dry_run=False,
-            )
-            try:
-                yield daemon
-            finally:
-                daemon.stop(ExitCode.TERMINATED, "measured")
-                journal.close()
 
 
 def _compare(daemon: Daemon, drift: Mapping[str, float]) -> Compared | None:

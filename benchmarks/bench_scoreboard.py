@@ -28,19 +28,18 @@ tuned on them.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import sweep
 from competitors import Competitor, FailurePercentageEjection, PhiAccrual, SuccessRateEjection
 from numpy.typing import NDArray
 from scoreboard_table import COMPETITOR_NAMES, CONTESTANTS, NOBODY, OURS, Result, Row, markdown, show
+from sweep import Case
 
 from controller.clock import VirtualClock
 from controller.plants.embedded import EmbeddedPlant
@@ -108,16 +107,6 @@ SCENARIOS: Mapping[str, Scenario] = {
     "drift": Scenario({"kind": "drift", "channels": {"omega": 0.15}, "ramp_ticks": 60}),
     "surge": Scenario({"kind": "surge", "duration_ticks": 120}),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One run to be made."""
-
-    scenario: str
-    nodes: int
-    seed: int
-    ticks: int
 
 
 @dataclass(slots=True)
@@ -384,38 +373,17 @@ def _recovery(held: Bools) -> int | None:
 Outcome = dict[str, dict[str, Result]]
 
 
-def read_results(path: Path | None) -> dict[Case, Outcome]:
-    """The finished cases of a file; a line that was torn by an interruption is left out."""
-    done = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else ():
-        try:
-            raw = json.loads(line)
-        except ValueError:
-            continue
-        done[Case(**raw["case"])] = {
-            kind: {name: Result(**{**result, "delays": tuple(result["delays"])}) for name, result in results.items()}
-            for kind, results in raw["results"].items()
-        }
-    return done
+def plainly_contested(case: Case) -> dict[str, dict[str, dict[str, Any]]]:
+    """Run a case; its outcome as plain JSON."""
+    return {kind: {name: asdict(one) for name, one in part.items()} for kind, part in contested(case).items()}
 
 
-def run_all(cases: Sequence[Case], jobs: int, path: Path | None) -> Iterator[tuple[Case, Outcome]]:
-    """Run the cases, and keep each in the file as soon as it is finished."""
-    began_s = time.monotonic()
-    if path is not None and path.exists() and not path.read_bytes().endswith(b"\n"):
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n")  # the end of a line that an interruption tore
-    with ProcessPoolExecutor(jobs) as pool:
-        futures = {pool.submit(contested, case): case for case in cases}
-        for count, future in enumerate(as_completed(futures), start=1):
-            case, outcome = futures[future], future.result()
-            if path is not None:
-                plain = {kind: {name: asdict(one) for name, one in part.items()} for kind, part in outcome.items()}
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"case": asdict(case), "results": plain}) + "\n")
-            spent_s = time.monotonic() - began_s
-            print(f"{count}/{len(cases)} {spent_s:.0f} s: {case}", file=sys.stderr, flush=True)
-            yield case, outcome
+def outcome_of(plain: Mapping[str, Mapping[str, dict[str, Any]]]) -> Outcome:
+    """The outcome that was written down."""
+    return {
+        kind: {name: Result(**{**one, "delays": tuple(one["delays"])}) for name, one in part.items()}
+        for kind, part in plain.items()
+    }
 
 
 def rows_of(outcomes: Sequence[Outcome], ticks: int) -> dict[str, Row]:
@@ -449,10 +417,11 @@ def main() -> None:
     wanted = [
         Case(name, nodes, seed, chosen.ticks) for nodes in chosen.nodes for seed in seeds for name in chosen.scenario
     ]
-    done = read_results(chosen.results)
+    plain = sweep.read(chosen.results)
     if not chosen.no_runs:
-        missing = [case for case in wanted if case not in done]
-        done |= dict(run_all(missing, chosen.jobs, chosen.results))
+        missing = [case for case in wanted if case not in plain]
+        plain |= dict(sweep.run(plainly_contested, missing, jobs=chosen.jobs, path=chosen.results))
+    done = {case: outcome_of(results) for case, results in plain.items()}
     for nodes in chosen.nodes:
         complete = [
             seed

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from sweep import Case
 from tuners import ConstantTuner, ExtremumSeeking, OneOneCma, Pid, Tuner
 
 from metrics.assessment import Assessor
@@ -84,16 +85,6 @@ SCENARIOS = {
     "reversal": Scenario({"sigma_m": 0.5}, start=Parameters(lambda1=0.6, lambda2=0.6)),
     "w0": Scenario({"w0": 0.06}),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A plant in a scenario, for so many ticks after its onset."""
-
-    scenario: str
-    nodes: int
-    seed: int
-    ticks: int
 
 
 def run(case: Case, methods: tuple[str, ...]) -> dict[str, dict[str, float | None]]:

@@ -151,9 +151,9 @@ def _time_limits(times: Sequence[float]) -> tuple[float, float]:
 
 def _ribbon(axes: Axes, history: KpiHistory) -> None:
     low, high = _time_limits(history.plant_time_s)
+    _bands(axes, history, alpha=1.0)
     for phase, start, end in spans(history):
-        label, colour = _RIBBON.get(phase, _OTHER_STATE)
-        axes.axvspan(start, end, color=colour, lw=0)
+        label = _RIBBON.get(phase, _OTHER_STATE)[0]
         if end - start >= LABEL_SHARE_MIN * (high - low) or (len(label) <= 3 and end - start >= 0.015 * (high - low)):  # noqa: PLR2004 - roman numerals need little room
             axes.text((start + end) / 2, 0.47, label, ha="center", va="center", fontsize=7.5, color=_INK)
     axes.set_ylim(0, 1)
@@ -163,12 +163,21 @@ def _ribbon(axes: Axes, history: KpiHistory) -> None:
         spine.set_visible(False)
 
 
+def _bands(axes: Axes, history: KpiHistory, *, alpha: float) -> None:
+    """Shade the controller's states. One artist a state, not one a span: there are hundreds after an hour."""
+    drawn: dict[Phase, list[tuple[float, float]]] = {}
+    for phase, start, end in spans(history):
+        drawn.setdefault(phase, []).append((start, end - start))
+    for phase, parts in drawn.items():
+        colour = _RIBBON.get(phase, _OTHER_STATE)[1]
+        axes.broken_barh(parts, (0, 1), transform=axes.get_xaxis_transform(), color=colour, alpha=alpha, lw=0)
+
+
 def _kpi(axes: Axes, record: RunRecord, name: str) -> None:
     history, kpi = record.history, record.catalogue[name]
     values = history.values.get(name, [])
     known = [value for value in values if math.isfinite(value)]
-    for phase, start, end in spans(history):
-        axes.axvspan(start, end, color=_RIBBON.get(phase, _OTHER_STATE)[1], alpha=0.2, lw=0)
+    _bands(axes, history, alpha=0.2)
     _marks(axes, record)
     _style(axes, kpi)
     if not known:
@@ -244,10 +253,10 @@ def _last(axes: Axes, kpi: Kpi, values: Sequence[float]) -> None:
 
 
 def _marks(axes: Axes, record: RunRecord) -> None:
-    for item in record.events:
-        mark = MARKS.get(item.event.kind)
-        if mark is not None:
-            axes.axvline(item.event.at_s, color=mark.colour, ls=mark.style, lw=0.9, alpha=0.75, zorder=3)
+    for kind, mark in MARKS.items():
+        times = [item.event.at_s for item in record.events if item.event.kind is kind]
+        across = axes.get_xaxis_transform()
+        axes.vlines(times, 0, 1, transform=across, color=mark.colour, ls=mark.style, lw=0.9, alpha=0.75, zorder=3)
 
 
 def _names(axes: Axes, record: RunRecord) -> None:

@@ -8,7 +8,7 @@ so that a change of the environment does not turn healthy nodes into wells.
 Bad service need not wait for the averages to come round. By how much worse a node serves than its peers, beyond what
 is allowed for and usual with it, adds up tick after tick (a CUSUM); two thirds of the sum take the place of k where
 that is more. Service is what was committed, so that bad phase sensors have no part in it. While the environment drifts,
-only what lasts counts.
+only what lasts counts, and what stood out before.
 
 Assumptions: reported phases and amplitudes mean what they say (`crosscheck.py` asks whether to believe them), and most
 of a node's peers are healthy. Left out: what should be done about a well, which is the governor's question.
@@ -121,8 +121,11 @@ class GravityField:
         unit = self._g0 * max(1.0, spread / REFERENCE_SPREAD)
         components /= unit
         gravity = np.sqrt(np.einsum("ij,ij->j", components, components))
-        if spread <= SETTLED_SPREAD_MAX:
-            _count_shortfall(averages.shortfall * (SHORTFALL_SHARE / unit), gravity, components)
+        shortfall = averages.shortfall * (SHORTFALL_SHARE / unit)
+        if spread > SETTLED_SPREAD_MAX:
+            shortfall *= averages.standing_out
+        averages.standing_out = shortfall > gravity
+        _count_shortfall(shortfall, gravity, components)
         return FieldReading(
             tick=observation.tick,
             gravity=_frozen(gravity),

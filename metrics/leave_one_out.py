@@ -32,7 +32,7 @@ _TINY = float(np.finfo(np.float64).tiny)  # keeps 0/0 at 0 where a node has nobo
 SHORTFALL_ALLOWED = 0.3  # of a tick's work: healthy nodes fall that far behind their peers in 1 tick of 50
 SHORTFALL_MAX = 3.0  # more evidence than that is not kept, so that a node that recovers is not blamed for long
 _AVERAGES = ("h", "q", "commits", "arrivals")
-_SERVICE = ("shortfall", "usual_shortfall")
+_SERVICE = ("shortfall", "usual_shortfall", "standing_out")
 _NODE_STATE = (*_AVERAGES, *_SERVICE, "samples", "seen_tick")
 _CLUSTER_STATE = ("cluster_h", "cluster_q")
 
@@ -70,6 +70,7 @@ class LeaveOneOut:
         shortfall: float64[N], S: by how many ticks' work the node has lately served worse than its peers, beyond what
             is allowed for and usual with it.
         usual_shortfall: float64[N], the average shortfall of a tick.
+        standing_out: bool[N], whose shortfall counted when the field was read last.
 
     Args:
         topology: the nodes and clusters.
@@ -86,6 +87,7 @@ class LeaveOneOut:
         self.topology = topology
         self.h, self.q, self.commits, self.arrivals = np.zeros((4, nodes))
         self.shortfall, self.usual_shortfall = np.zeros((2, nodes))
+        self.standing_out = np.zeros(nodes, dtype=np.bool_)
         self.samples = np.zeros(nodes, dtype=np.int32)
         self.seen_tick = np.full(nodes, tick - 1, dtype=np.int64)
         self.cluster_h, self.cluster_q = np.zeros((2, clusters))

@@ -138,6 +138,27 @@ def test_a_small_shortfall_never_adds_up():
     assert gravity.max() < 0.25 / 0.40 + 1e-9
 
 
+@pytest.mark.parametrize(("head_start_ticks", "found"), [(3, True), (-20, False)])
+def test_in_a_drift_only_who_stood_out_before_it_counts(head_start_ticks, found):
+    """A node that fails before all nodes spread stays a well; service that gets worse in a drift has to last."""
+    field, topology = GravityField(), topology_of([20])
+    settle(field, topology, 100)
+    apart = np.tile([0.6, -0.6], 10)
+    gravity, units = [], []
+    for tick in range(101, 141):
+        changes = {}
+        if tick > 110:
+            changes["phase"] = apart
+        if tick > 110 - head_start_ticks:
+            changes["commits"] = only_first(20, 0.0, 20.0)
+        reading = field.update(still(topology, tick, **changes))
+        gravity.append(reading.gravity[0])
+        units.append(reading.spread)
+    assert max(units[:10]) == 1.0
+    assert units[22] > 1.0
+    assert (min(gravity[10:22]) > 1.5) == found
+
+
 def test_what_is_usual_with_a_node_adds_up_no_more():
     """A lasting shortfall of a half is evidence while it is new; afterwards only the averages count."""
     gravity = fails(GravityField(), topology_of([7]), 400, commits=only_first(7, 10.0, 20.0))
