@@ -33,6 +33,7 @@ DAY_TICKS, DAY_GOAL_S = 86_400, 600.0
 FAULT_EVERY_TICKS, FAULT_TICKS = 3600, 600
 BARE_PASSES = 8
 WARM_UP_TICKS = 25  # until every node is trusted
+MEMORY_TICKS = 3000
 FLAT_KIB = 64.0  # growth in the second half of the stretch that counts as none
 ROOT = Path(__file__).resolve().parents[1]
 GOVERNING = ("metrics", "state", "controller")
@@ -167,7 +168,7 @@ def main() -> int:
         return 0 if show_month(chosen.month_nodes, chosen.month) else 1
     met = [show_ticks(nodes, chosen.rounds) for nodes in chosen.nodes]
     met.append(show_day(chosen.day_nodes, chosen.day_ticks))
-    met.append(show_memory(50, 2 * chosen.day_ticks))
+    met.append(show_memory(50, MEMORY_TICKS))
     return 0 if all(met) else 1
 
 

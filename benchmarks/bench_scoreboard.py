@@ -61,6 +61,7 @@ WARM_UP_TICKS = 120
 SUSTAINED_TICKS, SUSTAINED_MISSES = 60, 3
 DAY_S = 86_400.0
 FOREVER_S = 86_000.0  # an isolation that whoever asked for it ends
+BODIES_MAX = 64  # ticks that the ledger holds whole: nobody here asks for more
 POLICY = IsolationPolicy()
 COMPETITORS: Mapping[str, type[SuccessRateEjection | FailurePercentageEjection | PhiAccrual]] = {
     COMPETITOR_NAMES[0]: SuccessRateEjection,
@@ -150,7 +151,7 @@ class Plant:
 
     def __init__(self, case: Case) -> None:
         self.scenario = SCENARIOS[case.scenario]
-        self.embedded = EmbeddedPlant(case.nodes, seed=case.seed, clock=VirtualClock())
+        self.embedded = EmbeddedPlant(case.nodes, seed=case.seed, clock=VirtualClock(), bodies_max=BODIES_MAX)
         self._writes = 0
         self._hit = np.zeros(case.nodes, dtype=bool)
         self._rng = np.random.default_rng(case.seed)

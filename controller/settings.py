@@ -387,13 +387,13 @@ class HealingSettings(Section):
     holdoff_s: float = Field(
         default=60.0,
         ge=0,
-        description="Quiet time after a node went out or came back, until KPIs are believed to speak of the couplings.",
+        description="Quiet time after 1 % of the nodes or more went out or came back: KPIs do not speak of couplings.",
         json_schema_extra={"unit": "s"},
     )
     holdoff_model_s: float = Field(
         default=10.0,
         ge=0,
-        description="The same where the identified environment, which does not count that node, explains the KPIs.",
+        description="The same where the identified environment, which does not count those nodes, explains the KPIs.",
         json_schema_extra={"unit": "s"},
     )
     suspect_s: float = Field(

@@ -8,7 +8,7 @@ so that a change of the environment does not turn healthy nodes into wells.
 Bad service need not wait for the averages to come round. By how much worse a node serves than its peers, beyond what
 is allowed for and usual with it, adds up tick after tick (a CUSUM); two thirds of the sum take the place of k where
 that is more. Service is what was committed, so that bad phase sensors have no part in it. While the environment drifts,
-only what lasts counts, and what stood out before.
+only what lasts counts, and who was a well before.
 
 Assumptions: reported phases and amplitudes mean what they say (`crosscheck.py` asks whether to believe them), and most
 of a node's peers are healthy. Left out: what should be done about a well, which is the governor's question.
@@ -124,7 +124,7 @@ class GravityField:
         shortfall = averages.shortfall * (SHORTFALL_SHARE / unit)
         if spread > SETTLED_SPREAD_MAX:
             shortfall *= averages.standing_out
-        averages.standing_out = shortfall > gravity
+        averages.standing_out = shortfall >= np.maximum(gravity, GRAVITY_CRITICAL)
         _count_shortfall(shortfall, gravity, components)
         return FieldReading(
             tick=observation.tick,

@@ -70,7 +70,7 @@ class LeaveOneOut:
         shortfall: float64[N], S: by how many ticks' work the node has lately served worse than its peers, beyond what
             is allowed for and usual with it.
         usual_shortfall: float64[N], the average shortfall of a tick.
-        standing_out: bool[N], whose shortfall counted when the field was read last.
+        standing_out: bool[N], whose shortfall made it a well when the field was read last.
 
     Args:
         topology: the nodes and clusters.

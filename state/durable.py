@@ -174,7 +174,7 @@ class DurableState:
         trial_tokens, trial_tokens_at_s: trials left in the bucket at that time; None before the first.
         alpha_s: plant time of the latest change of α, None before the first.
         last_direction, last_kept: what the latest closed trial tried, and whether it was kept.
-        last_disturbance_s: plant time at which a node went out or came back.
+        last_disturbance_s: plant time at which SAFE_MODE or a pause was left, or a probe ended.
         safe_mode: why SAFE_MODE holds, or None.
         safe_mode_cause: the kind of event that led there.
         probes: open probes with how each is undone.
@@ -371,7 +371,6 @@ def _isolation_verified(state: DurableState, event: Event) -> None:
     record.status, record.since_s = NodeStatus.ISOLATED, event.at_s
     state.wells.discard(intent.node)
     state.blocked.pop(intent.node, None)
-    state.last_disturbance_s = event.at_s
 
 
 def _renewal_verified(state: DurableState, event: Event) -> None:
@@ -416,7 +415,6 @@ def _isolation_expired(state: DurableState, event: Event) -> None:
 def _on_probation(state: DurableState, node: str, at_s: float) -> None:
     record = state.nodes[node]
     record.status, record.since_s = NodeStatus.PROBATION, at_s
-    state.last_disturbance_s = at_s
 
 
 def _readmitted(state: DurableState, event: Event) -> None:

@@ -35,7 +35,7 @@ class HealingPolicy:
         settle_ticks, measure_ticks: waiting after a change, and the window measured then.
         level: probability with which noise alone may pass for an effect.
         min_effect: change of the violation below which nothing counts as an effect.
-        holdoff_s: quiet time after a node went out or came back, before KPIs are believed to speak of the couplings.
+        holdoff_s: quiet time after 1 % of the nodes went out or came back, before KPIs speak of the couplings again.
         holdoff_model_s: the same where the identified environment explains the KPIs.
         suspect_s: how long single nodes that stand out, unconfirmed, hold tuning back.
         trials_max: trials in a row without a healthy end after which it stops and leaves the matter to people.

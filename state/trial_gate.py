@@ -22,11 +22,13 @@ from metrics.haru.tuning import DEFAULT_POLICY
 from metrics.kpi import KpiStatus
 from metrics.observation import Parameters
 from state.diagnosis import drifted, drifting, gravity_of, stands_out
-from state.durable import DurableState
+from state.durable import DurableState, NodeStatus
 from state.healing import TUNABLE_KPIS, HealingPolicy
 from state.isolation import Guard, Refusal
 from state.tuner import explained
 
+SWITCHED = frozenset({NodeStatus.ISOLATED, NodeStatus.PROBATION})
+DISTURBING_SHARE = 0.01  # of the nodes that went out or came back: KPIs are means, which fewer do not move beyond noise
 DRIFT_S = 60.0  # for how long a drift of the environment is remembered: the spread of the nodes flickers
 TAIL = 1.35  # times the critical gravity, beyond which a node is no tail of a drift
 
@@ -107,7 +109,7 @@ class TrialGate:
         policy = self._policy
         return (
             not assessment.unhealthy()
-            and self._now_s - state.last_disturbance_s >= policy.holdoff_s
+            and self._quiet_s(state, assessment) >= policy.holdoff_s
             and self._now_s - state.trial_tokens_at_s >= policy.improve_every_s / state.trust
         )
 
@@ -121,7 +123,7 @@ class TrialGate:
     ) -> Refusal | None:
         """The first guard that forbids a trial now, or None if it may be made."""
         policy, now_s = self._policy, self._now_s
-        quiet_s, holdoff_s = now_s - state.last_disturbance_s, policy.holdoff_s
+        quiet_s, holdoff_s = self._quiet_s(state, assessment), policy.holdoff_s
         if need.modelled:
             holdoff_s = min(holdoff_s, policy.holdoff_model_s)
         suspect_s = now_s - (now_s - policy.suspect_s if self._suspect_since_s is None else self._suspect_since_s)
@@ -142,6 +144,14 @@ class TrialGate:
             if forbids:
                 return Refusal("heal", guard, subject, observed, limit, now_s)
         return None
+
+    def _quiet_s(self, state: DurableState, assessment: Assessment) -> float:
+        """Time since the plant was disturbed; nodes that went out or came back disturb it if they are not too few."""
+        nodes = 1 if assessment.topology is None else len(assessment.topology.nodes)
+        switched = [record.since_s for record in state.nodes.values() if record.status in SWITCHED]
+        lately = [at_s for at_s in switched if self._now_s - at_s < self._policy.holdoff_s]
+        disturbed = bool(lately) and len(lately) >= DISTURBING_SHARE * nodes
+        return self._now_s - max(state.last_disturbance_s, max(lately) if disturbed else 0.0)
 
     @property
     def _drifted(self) -> bool:

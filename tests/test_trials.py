@@ -50,6 +50,20 @@ def test_a_trial_is_proposed_journaled_applied_and_read_back():
     assert [event.kind for event in stage.tick()] == [E.TRIAL_APPLIED]
 
 
+@pytest.mark.parametrize(("nodes", "clusters", "held"), [(50, 7, True), (200, 20, False)])
+def test_a_node_that_went_out_holds_trials_off_unless_it_is_one_of_many(nodes, clusters, held):
+    """KPIs are means: of 50 nodes one moves them, so its isolation has to settle first; of 200 it does not."""
+    stage = Stage(nodes, clusters, healing=HealingPolicy(holdoff_s=60.0)).reach(Phase.GOVERNING)
+    stage.kpis["action_cost"] = 0.08
+    stage.tick(59)
+    stage.make_bad("n3")
+    stage.until(E.ISOLATION_VERIFIED)
+    stage.unhealthy = ("action_cost",)
+    stage.tick(5)
+    assert bool(stage.of(E.TRIAL_STARTED)) is not held
+    assert {refusal.guard for refusal in stage.refusals if refusal.rule == "heal"} == ({"holdoff"} if held else set())
+
+
 def test_an_improvement_is_kept_after_settling_and_measuring():
     """10 ticks to settle and 40 to measure after the change was seen; then it is kept and GOVERNING goes on."""
     stage = on_trial()
