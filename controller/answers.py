@@ -20,7 +20,10 @@ from metrics.kpi import Kpi
 from metrics.store.protocol import Store
 from metrics.store.sqlite import SqliteStore
 from metrics.telemetry import Telemetry
+from state.command import Command, DecideProposal
 from state.journal import Journal
+
+PROPOSALS = "proposals"  # the directory of their documents
 
 
 class Answers:
@@ -70,7 +73,7 @@ class Answers:
 
     def state(self) -> Json:
         """Where it stands."""
-        return daemon_view.state(self._view)
+        return daemon_view.state(self._view, self._explanations.about)
 
     def nodes(self) -> Sequence[Json]:
         """Each node, the worst first."""
@@ -78,11 +81,12 @@ class Answers:
 
     def explain(self, subject: str) -> Json | None:
         """Why a node or cluster is, or is not, isolated, or an event happened."""
-        if subject.isdecimal():
+        events = [item for item in list(self._record.events) if subject in daemon_view.subjects(item.event)]
+        found = daemon_view.explained(self._view, subject, self._explanations.about(subject), events)
+        if found is None and subject.isdecimal():  # nobody is called so, hence it is the number of an event
             around = self.journal(max(0, int(subject) - 1), 1)
             return daemon_view.event(around[0]) if around and around[0]["seq"] == int(subject) else None
-        events = [item for item in list(self._record.events) if subject in daemon_view.subjects(item.event)]
-        return daemon_view.explained(self._view, subject, self._explanations.about(subject), events)
+        return found
 
     def journal(self, after: int, limit: int) -> Sequence[Json]:
         """Up to `limit` events with a sequence beyond `after`, oldest first."""
@@ -94,7 +98,13 @@ class Answers:
 
     def proposals(self) -> Sequence[Json]:
         """The improvement proposals with their status, the newest first."""
-        return daemon_view.proposals(self._view, self._directory / "proposals")
+        return daemon_view.proposals(self._view, self._directory / PROPOSALS)
+
+    def _objection(self, command: Command) -> str | None:
+        """What stands against a command that only files tell: what is approved must be what was written."""
+        if isinstance(command, DecideProposal):
+            return daemon_view.damage(self._view, self._directory / PROPOSALS, command.proposal)
+        return None
 
     def not_ready(self) -> Sequence[str]:
         """What is missing before it governs."""

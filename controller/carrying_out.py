@@ -6,7 +6,8 @@ The commands differ between a daemon, which goes on, and a run, which is over an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.findings import Finding
@@ -34,13 +35,16 @@ class Way:
     commands: tuple[tuple[str, str], ...] = ()
 
 
-def way(finding: Finding, config: Config, command: str) -> Way:
-    """How `finding` is carried out where `command` started the controller."""
+def way(finding: Finding, config: Config, command: str, config_file: str) -> Way:
+    """How `finding` is carried out where `command` started the controller, and `config_file` holds the settings."""
     if finding.tried:
         return _trial(finding, config, command)
     if finding.settings:
-        return _reload(finding, command)
-    return Way(PEOPLE, "the next report tells whether it is still called for", "by people, to what it is from")
+        return _reload(finding, command, config_file)
+    commands = tuple(_nodes(finding.nodes)) if command == GOVERN else ()
+    return Way(
+        PEOPLE, "the next report tells whether it is still called for", "by people, to what it is from", commands
+    )
 
 
 def _trial(finding: Finding, config: Config, command: str) -> Way:
@@ -60,32 +64,48 @@ def _trial(finding: Finding, config: Config, command: str) -> Way:
         )
     else:
         enabled = "" if healing.enabled else "IACE_HEALING__ENABLED=true "
-        commands = (
-            (
-                f"{enabled}IACE_HEALING__AUTO_APPLY=true {command} --ticks {2 * config.schedule.ticks}",
-                "runs again with twice the window, tries the step, verifies it, keeps it or rolls it back",
-            ),
+        again = (
+            "runs again, with healing allowed and twice the window: healing tries what it finds best then, which need "
+            "not be these values, and keeps it or rolls it back"
         )
+        commands = ((f"{enabled}IACE_HEALING__AUTO_APPLY=true {command} --ticks {2 * config.schedule.ticks}", again),)
     return Way(TRIAL, verification, rollback, commands)
 
 
-def _reload(finding: Finding, command: str) -> Way:
+def _reload(finding: Finding, command: str, config_file: str) -> Way:
     lines = "; ".join(_lines({path: new for path, (_, new) in finding.settings.items()}))
     old = "; ".join(_lines({path: before for path, (before, _) in finding.settings.items()}))
-    variables = " ".join(_variable(path, new) for path, (_, new) in finding.settings.items())
-    if command == GOVERN:
-        commands: tuple[tuple[str, str], ...] = (
-            (f'iace proposals approve {ID} --reason "as proposed"', "takes note of the decision"),
-            (f'iace reload --reason "proposal {ID}"', f"puts it in force once iace.toml has {lines}"),
+    if command != GOVERN:
+        variables = " ".join(_variable(path, new) for path, (_, new) in finding.settings.items())
+        told = "the report of the run that is made again with it, beside this one's"
+        return Way(
+            RELOAD, told, f"by running without it, with {old}", ((f"{variables} {command}", "runs again with it"),)
         )
-    else:
-        commands = ((f"{variables} {command}", "runs again with it"),)
     return Way(
         RELOAD,
         "the reload that brings exactly these settings marks it applied; a backtest of the telemetry since then "
         "(iace backtest --against) compares it with what was",
         f"another reload with {old}",
-        commands,
+        (
+            (f'iace proposals approve {ID} --reason "as proposed"', "takes note of the decision"),
+            (f'iace reload --reason "proposal {ID}"', f"puts it in force once {config_file} has {lines}"),
+        ),
+    )
+
+
+def _nodes(nodes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What helps while people work on nodes, spelled out for the first of them."""
+    if not nodes:
+        return
+    name, more = shlex.quote(nodes[0]), len(nodes) - 1
+    others = f"; the same with each of the {more} other name(s)" if more else ""
+    yield (
+        f'iace exempt {name} --kind maintenance --for 2h --reason "under repair"',
+        f"leaves it alone while somebody works on it, for two hours or as long as --for says{others}",
+    )
+    yield (
+        f'iace restore {name} --reason "repaired"',
+        f"lets it in again, on probation, without waiting until it has looked clean for long enough{others}",
     )
 
 

@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code, and never ends in a bare traceback."""
     _give_closed_streams_a_sink()
     parser = _parser()
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(words, argparse.Namespace(words=words))
     try:
         code = int(options.command(options))
         sys.stdout.flush()

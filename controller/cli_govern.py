@@ -48,7 +48,15 @@ def _govern(options: argparse.Namespace) -> int:
         return configuration.load(options.config, overrides(options))
 
     config = load()
-    set_up(config.log, options.verbose)
+    set_up(config.log)
     with RunConsole(config.catalogue()) as console:
-        job = GovernJob(config, load, options.data_dir, options.report, options.dry_run, api=not options.no_api)
+        job = GovernJob(
+            config,
+            load,
+            options.data_dir,
+            options.report,
+            options.dry_run,
+            api=not options.no_api,
+            config_file=configuration.chosen(options.config) or configuration.DEFAULT_FILE,
+        )
         return int(govern(job, console))

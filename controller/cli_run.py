@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def overrides(options: argparse.Namespace) -> dict[str, dict[str, object]]:
             "ticks": getattr(options, "ticks", None),
             "deadline_s": getattr(options, "deadline", None),
         },
+        "log": {"level": (None, "info", "debug")[min(getattr(options, "verbose", 0), 2)]},
     }
 
 
@@ -122,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
     from controller.run import Job, execute  # noqa: PLC0415 - as above
 
     config = configuration.load(options.config, overrides(options))
-    set_up(config.log, options.verbose)
+    set_up(config.log)
     scenario = None
     if options.scenario is not None:
         from controller.plants.embedded import load_scenario  # noqa: PLC0415 - as above
@@ -130,7 +132,8 @@ def _run(options: argparse.Namespace) -> int:
         scenario = load_scenario(options.scenario)
     with RunConsole(config.catalogue()) as console:
         last_scrape = LastScrape(options.textfile, options.pushgateway)
-        job = Job(config, scenario, options.data_dir, options.report, options.dry_run, last_scrape)
+        command = shlex.join(["iace", *options.words])
+        job = Job(config, scenario, options.data_dir, options.report, options.dry_run, last_scrape, command)
         finished = execute(job, console)
     options.code = finished.outcome.code
     if options.format == "json":

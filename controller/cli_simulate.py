@@ -48,15 +48,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _simulate(options: argparse.Namespace) -> int:
     from controller.progress import Bar  # noqa: PLC0415 - only what the command needs is imported
-    from controller.simulation.campaign import schedules, simulate  # noqa: PLC0415 - as above
+    from controller.simulation.campaign import LEAST_HOURS, schedules, simulate  # noqa: PLC0415 - as above
     from controller.simulation.schedule import FULL, LIGHT, load  # noqa: PLC0415 - as above
     from state.outcome import ExitCode  # noqa: PLC0415 - as above
 
     world = FULL if options.full else LIGHT
     hours = options.hours if options.hours is not None else (FULL_HOURS if options.full else HOURS)
     low = FULL_NODES_MIN if options.full else NODES_MIN
-    if not (math.isfinite(hours) and hours > 0.0):
-        return _misused(f"--hours must be more than 0, not {hours:g}", ExitCode.USAGE)
+    least = LEAST_HOURS[world]
+    if not (math.isfinite(hours) and hours >= least):
+        why = "half of it is calm, in which all has to come to rest"
+        return _misused(f"--hours must be at least {least:g}, not {hours:g}: {why}", ExitCode.USAGE)
+    if options.seed < 0:
+        return _misused(f"--seed must be 0 or more, not {options.seed}", ExitCode.USAGE)
     if options.nodes is not None and not low <= options.nodes <= NODES_MAX:
         return _misused(f"--nodes must be {low} to {NODES_MAX}, not {options.nodes}", ExitCode.USAGE)
     if options.schedule is not None:

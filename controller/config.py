@@ -81,8 +81,7 @@ def load(
         ConfigInvalidError: the file cannot be read, a key is unknown, a value is out of range or contradicts another;
             `problems` lists all of it.
     """
-    chosen = path or (Path(environ[ENV_FILE]) if environ.get(ENV_FILE) else None)
-    found = chosen or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    found = chosen(path, environ) or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     source = str(found) if found is not None else "configuration"
     file = _Layer(_read(found) if found is not None else {}, f"in {source}")
     variables, unknown = _environment(environ)
@@ -95,6 +94,11 @@ def load(
     if unknown or problems:
         raise ConfigInvalidError(source, [*problems, *unknown])
     return config
+
+
+def chosen(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that was asked for, by `path` or else by `IACE_CONFIG`; None where none was."""
+    return path or (Path(environ[ENV_FILE]) if environ.get(ENV_FILE) else None)
 
 
 def token(config: Config) -> str | None:

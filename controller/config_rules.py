@@ -152,6 +152,13 @@ def _evidence(config: Config) -> str | None:
     return None
 
 
+def _quorum(config: Config) -> str | None:
+    quorum, nodes = config.isolation.quorum, config.plant.nodes
+    if config.plant.kind == "embedded" and quorum > nodes:
+        return f"{quorum} active nodes can never be left of {nodes}, nobody could be isolated"
+    return None
+
+
 def _readmission(config: Config) -> str | None:
     clean, critical = config.isolation.readmit_gravity, config.gravity.critical
     if clean >= critical:
@@ -213,6 +220,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_more_clusters_than_nodes, "plant.clusters", "plant.nodes"),
     _rule(_cluster_sizes, "plant.clusters", "plant.nodes"),
     _rule(_evidence, "isolation.evidence_nodes_min", "plant.nodes", "plant.kind"),
+    _rule(_quorum, "isolation.quorum", "plant.nodes", "plant.kind"),
     _rule(_readmission, "isolation.readmit_gravity", "gravity.critical"),
     _rule(_backoff, "isolation.backoff_max_s", "isolation.backoff_base_s"),
     _rule(_time_limit, "isolation.ttl_s", "isolation.verify_s"),

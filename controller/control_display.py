@@ -56,10 +56,7 @@ def _standing(state: Json) -> Iterable[tuple[str, str]]:
         yield "way out", str(held.get("way_out"))
     if pause:
         yield "paused by", f"{pause.get('by')}: {pause.get('reason')} (until {_plant_time(pause.get('until_s'))})"
-    yield "plant", f"{state.get('plant')} ({state.get('system', '')}), tick {state.get('tick')}"
-    if state.get("dry_run"):
-        yield "dry run", "it assesses and acts on nothing"
-    yield "nodes", f"{state.get('nodes', '?')}, {state.get('out', '?')} out"
+    yield from _plant(state)
     if state.get("unhealthy"):
         yield "outside limits", ", ".join(map(str, state["unhealthy"]))
     if state.get("wells"):
@@ -72,8 +69,27 @@ def _standing(state: Json) -> Iterable[tuple[str, str]]:
         yield "exempt", f"{item.get('node')} ({item.get('kind')}) by {item.get('owner')}: {item.get('reason')}"
     if trial:
         yield "trial", f"{trial.get('number')}, {trial.get('direction')}"
+    for item in state.get("waiting") or ():
+        yield "approved", f"{item.get('proposal')} waits for {item.get('waits_for')}"
+    yield from _not_done(state)
     journal = state.get("journal") or {}
     yield "journal", f"event {journal.get('seq')}, epoch {state.get('epoch')}, version {state.get('version')}"
+
+
+def _plant(state: Json) -> Iterable[tuple[str, str]]:
+    if state.get("connected") is False:
+        yield "plant lost", "it does not answer and is tried again; whoever is out stays out until its time limit"
+    yield "plant", f"{state.get('plant')} ({state.get('system', '')}), tick {state.get('tick')}"
+    if state.get("dry_run"):
+        yield "dry run", "it assesses and acts on nothing"
+    yield "nodes", f"{state.get('nodes', '?')}, {state.get('out', '?')} out"
+
+
+def _not_done(state: Json) -> Iterable[tuple[str, str]]:
+    refusals = state.get("refusals") or ()
+    if refusals:
+        told = (f"{item.get('rule')} by {item.get('guard')} {item.get('count')} times" for item in refusals)
+        yield "not done", "; ".join(told)
 
 
 def nodes(found: Sequence[Json], total: int) -> RenderableType:

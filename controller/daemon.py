@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from controller import daemon_report, report, rundir
+from controller import daemon_report, logs, report, rundir
 from controller.answers import Answers
 from controller.assembly import assessor, governor_settings, retention
 from controller.clock import SystemClock
-from controller.config import fingerprint
+from controller.config import DEFAULT_FILE, fingerprint
 from controller.console import RunConsole
 from controller.daemon_view import View
 from controller.explanations import Explanations
 from controller.governed import Governed
-from controller.meter import Meter
+from controller.meter import TICK, Meter
 from controller.plant_time import PlantTime
 from controller.port import COMMAND_WAIT_S, BusyError, Commanded, FailedError, TurnError
 from controller.proposals import write, written
@@ -90,6 +90,7 @@ class Daemon(Answers):
         recovered: what the journal told.
         console: who is told about progress.
         dry_run: assess and report, act on nothing.
+        config_file: what `load_config` reads, for those who are to change a setting.
 
     Attributes:
         error: what ended it, if something did.
@@ -108,11 +109,13 @@ class Daemon(Answers):
         recovered: Recovered,
         console: RunConsole,
         dry_run: bool,
+        config_file: Path = DEFAULT_FILE,
     ) -> None:
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self._config = config
         self._load_config = load_config
+        self._config_file = config_file
         self._data_dir = data_dir
         self._lease = lease
         self._console = console
@@ -161,7 +164,7 @@ class Daemon(Answers):
     def command(self, command: Command, *, by: str, reason: str, key: str | None) -> Commanded:
         """Let an operator's command be decided, journaled and begun."""
         with self._having_turn(COMMAND_WAIT_S):
-            decision = self._tell(told.Commanded(command, by, reason, key))
+            decision = self._tell(told.Commanded(command, by, reason, key, self._objection(command)))
             answer = decision.answer
             if answer is None:
                 raise RuntimeError("a command without an answer")
@@ -178,12 +181,15 @@ class Daemon(Answers):
         stuck = [name for name in names if fixed(name)]
         if stuck:
             return Answer(accepted=False, text=f"nothing is changed: {', '.join(stuck)} need a restart")
-        if not names:
-            return Answer(accepted=True, text="nothing has changed")
         with self._having_turn(COMMAND_WAIT_S):
+            if not names:
+                self._settle_settings(by)  # of a proposal that was approved when its settings were in force already
+                return Answer(accepted=True, text="nothing has changed")
             self._config = new
             self._settings = governor_settings(new, dry_run=self._dry_run, daemon=True)
             self._record.catalogue = new.catalogue()
+            if any(name.startswith("log.") for name in names):
+                logs.set_up(new.log)
             self._governor.configure(self._settings)
             self._tell(told.ConfigReloaded(fingerprint(new), names, by, self._stays.monotonic_s()))
             if self._governed is not None:
@@ -216,8 +222,9 @@ class Daemon(Answers):
         return self._meter.scheduled(self.tick, interval_s, self._clock)
 
     def missed(self, job: str) -> None:
-        """A job's turn came while it was still running."""
-        self._meter.ticks_missed[job] = self._meter.ticks_missed.get(job, 0) + 1
+        """A job's turn came while it was still running. Ticks are not counted here: the meter watches their grid."""
+        if job != TICK:
+            self._meter.ticks_missed[job] = self._meter.ticks_missed.get(job, 0) + 1
 
     def check_lease(self) -> None:
         """End where the data directory is no longer ours: two controllers over one journal would destroy it."""
@@ -245,7 +252,8 @@ class Daemon(Answers):
         """Write the report and new proposals as of now; what cannot be written is told, and tried again."""
         with self._turn:
             loop = None if self._governed is None else self._governed.loop
-            record = daemon_report.frozen(self._record, self._governor, () if loop is None else loop.unhealthy())
+            unhealthy, topology = ((), None) if loop is None else (loop.unhealthy(), loop.topology)
+            record = daemon_report.frozen(self._record, self._governor, unhealthy, topology)
             tip = (self._journal.tip.seq, self._journal.tip.hash)
             situation = daemon_report.situation(
                 record,
@@ -255,17 +263,24 @@ class Daemon(Answers):
                 now_s=self._time.now_s,
                 journal_tip=tip,
                 telemetry=self._directory / rundir.TELEMETRY,
+                config_file=self._config_file,
             )
             if self._stays.sinks is not None:
                 self._stays.sinks.writer.flush()
+        proposals_dir = self._directory / "proposals"
         try:
             # Settings are rehearsed on what was recorded, which takes a while: not in anybody's turn.
             new = daemon_report.new_proposals(record, situation, self.proposals())
             self._keep_proposals(new)
-            record.proposals = [dict(item) for item in self.proposals() if item["status"] == "proposed"]
-            report.write(record, directory, journal_tip=tip, proposals=record.proposals)
+            waiting = [item for item in self.proposals() if item["status"] == "proposed" and item["intact"]]
+            record.proposals = [dict(item) for item in waiting]
+            report.write(record, directory, journal_tip=tip, proposals=record.proposals, proposals_dir=proposals_dir)
         except IaceError as error:
             self._console.say(f"the report was not written: {error}")
+        except Exception as bug:  # noqa: BLE001 - see the next line
+            # A report is told from what has happened and decides nothing: the governing goes on without.
+            _log.exception("the report was not written")
+            self._console.say(f"the report was not written, which is a bug: {type(bug).__name__}: {bug}")
 
     def _keep_proposals(self, new: Sequence[Mapping[str, object]]) -> None:
         write(new, self._directory / "proposals")
@@ -274,8 +289,8 @@ class Daemon(Answers):
                 self._tell(written(proposal))
 
     def _settle_settings(self, by: str) -> None:
-        for proposal in daemon_report.brought(self._governor.state, self._config):
-            self._tell(told.SettingsBrought(proposal, by))
+        for brought in daemon_report.brought(self._governor.state, self._config, by):
+            self._tell(brought)
 
     def stop(self, code: ExitCode, reason: str) -> None:
         """Stop in good order: the plant is left as it is, the journal says so."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from controller.carrying_out import GOVERN, TRIAL
+from controller.config import DEFAULT_FILE
 from controller.findings import Finding
 from controller.loop import Loop
 from controller.proposals import Situation, propose
@@ -18,18 +20,22 @@ from controller.record import KpiHistory, RunRecord
 from controller.recording import Recording
 from controller.rehearsal import Rehearsal, tick_s, value_at
 from controller.settings import Config
+from metrics.observation import Topology
 from metrics.store.sqlite import SqliteStore
 from state.durable import DurableState
 from state.governor import Governor
 from state.outcome import Facts, decide
 from state.phase import Phase
 from state.proposal_record import OPEN, ProposalStatus
+from state.stimulus import SettingsBrought
 from state.verdict import CheckResult, CheckStatus, PhaseResult, PhaseVerdict
 
 REQUIRED = (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III)
 
 
-def frozen(record: RunRecord, governor: Governor, unhealthy: tuple[str, ...]) -> RunRecord:
+def frozen(
+    record: RunRecord, governor: Governor, unhealthy: tuple[str, ...], topology: Topology | None = None
+) -> RunRecord:
     """The record as it is now, with the verdict that a run would leave with; shares nothing that goes on changing."""
     latest = {result.phase: result for result in record.phases}
     history = KpiHistory(
@@ -54,6 +60,8 @@ def frozen(record: RunRecord, governor: Governor, unhealthy: tuple[str, ...]) ->
     out = state.out_of_service()
     return dataclasses.replace(
         record,
+        nodes=0 if topology is None else len(topology.nodes),
+        clusters=0 if topology is None else len(topology.clusters),
         history=history,
         phases=list(phases),
         events=list(record.events),
@@ -73,10 +81,10 @@ def situation(
     now_s: float,
     journal_tip: tuple[int, str],
     telemetry: Path,
+    config_file: Path = DEFAULT_FILE,
 ) -> Situation:
     """What proposals are made from besides the record; `telemetry` is the store that settings are rehearsed on."""
     assessment = None if loop is None else loop.assessment
-    topology = None if assessment is None else assessment.topology
 
     def recorded(last_s: float) -> Recording:
         from controller.recording_store import recorded as read  # noqa: PLC0415 - most reports rehearse nothing
@@ -87,29 +95,34 @@ def situation(
         finally:
             store.close()
 
-    nodes, times_s = 0 if topology is None else len(topology.nodes), record.history.plant_time_s
+    times_s = record.history.plant_time_s
     return Situation(
         now_s=now_s,
         journal_tip=journal_tip,
         config=config,
         command=GOVERN,
+        config_file=str(config_file),
         parameters=None if loop is None else loop.parameters,
         unhealthy=() if loop is None else loop.unhealthy(),
         environment=None if assessment is None else assessment.environment,
         trust=governor.state.trust,
-        rehearsal=Rehearsal(recorded, config, nodes=nodes, tick_s=tick_s(times_s)),
+        rehearsal=Rehearsal(recorded, config, nodes=record.nodes, tick_s=tick_s(times_s)),
     )
 
 
-def brought(state: DurableState, config: Config) -> list[str]:
-    """The approved proposals whose settings are all in force."""
+def brought(state: DurableState, config: Config, by: str) -> list[SettingsBrought]:
+    """What a configuration, brought by `by`, means for the approved and applied proposals of settings."""
     return [
-        record.id
+        SettingsBrought(record.id, by, _lacking(record.settings, config))
         for record in state.proposals.values()
-        if record.status is ProposalStatus.APPROVED
-        and record.settings
-        and all(value_at(config, path) == value for path, value in record.settings.items())
+        if record.status in (ProposalStatus.APPROVED, ProposalStatus.APPLIED) and record.settings
     ]
+
+
+def _lacking(settings: Mapping[str, object], config: Config) -> str:
+    """Which settings are not as asked for, e.g. "isolation.quorum is 3 and not 4"."""
+    told = ((path, value_at(config, path), wanted) for path, wanted in settings.items())
+    return ", ".join(f"{path} is {value} and not {wanted}" for path, value, wanted in told if value != wanted)
 
 
 def new_proposals(
@@ -117,7 +130,9 @@ def new_proposals(
 ) -> list[dict[str, object]]:
     """What `record` calls for, but for what has been proposed, approved or rejected and is not out of date yet.
 
-    While a trial waits for somebody's word or for its turn no other is proposed: each is a change of what is in force.
+    What is about the same as one of these, whatever the values are, is not proposed again; nor is what says only that
+    something is under way. While a trial waits for somebody's word or for its turn no other is proposed: each is a
+    change of what is in force.
 
     Args:
         record: as of now.
@@ -128,13 +143,18 @@ def new_proposals(
         return []
     fresh = [item for item in earlier if _number(item, "expires_s") > situation.now_s]
     settled = {ProposalStatus.PROPOSED, ProposalStatus.APPROVED, ProposalStatus.REJECTED}
-    titles = {item["title"] for item in fresh if item["status"] in settled}
+    told = frozenset(
+        (str(item["kind"]), str(name))
+        for item in fresh
+        if item["status"] in settled
+        for name in cast("Sequence[object]", item.get("subjects", ()))
+    )
     trial_open = any(item.get("carried_out_by") == TRIAL and item["status"] in OPEN for item in fresh)
 
     def wanted(finding: Finding) -> bool:
-        return finding.kind != "none" and finding.title not in titles and not (finding.tried and trial_open)
+        return finding.kind != "none" and not finding.passing and not (finding.tried and trial_open)
 
-    return propose(record, situation, wanted)
+    return propose(record, dataclasses.replace(situation, told=told), wanted)
 
 
 def _number(item: Mapping[str, object], name: str) -> float:

@@ -5,9 +5,10 @@ A view is never changed once it is made, so it can be read by any thread while t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from metrics.assessment import Assessment
 from metrics.observation import Parameters
 from state.durable import POLICY
 from state.event import Event
-from state.isolation import IsolationPolicy
+from state.isolation import Guard, IsolationPolicy
 from state.journal import Entry
 from state.phase import Phase
 from state.view import NodeView, view
@@ -35,7 +36,8 @@ WAYS_OUT: Mapping[str, str] = {
 }
 BY_HAND = "see to the cause, then iace safe-mode clear --reason TEXT"
 EVENTS_TOLD = 20
-STANDING = ("status", "by", "reason", "trial")  # what is told of a proposal beside its document
+_KEPT = ("status", "by", "reason", "trial", "approved_by")
+STANDING = (*_KEPT, "intact")  # what is told of a proposal beside its document
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,8 @@ class View:
     refusals: Mapping[tuple[str, str], int]
 
 
-def state(seen: View) -> dict[str, Any]:
-    """Where it stands."""
+def state(seen: View, about: Callable[[str], Sequence[Explanation]]) -> dict[str, Any]:
+    """Where it stands; `about` finds what has held back whatever it is asked about, the latest first."""
     plain, phase = seen.plain, Phase(seen.plain["phase"])
     held = plain["safe_mode"] is not None
     nodes = None if seen.assessment is None else view(seen.assessment)
@@ -111,6 +113,7 @@ def state(seen: View) -> dict[str, Any]:
         "out": 0 if nodes is None else int(np.count_nonzero(~nodes.active)),
         "unhealthy": [] if seen.assessment is None else list(seen.assessment.unhealthy()),
         "parameters": None if seen.parameters is None else seen.parameters.as_dict(),
+        "waiting": [_waiting(seen, record, about(record["id"])) for record in plain["proposals"] if _waits(record)],
         "trials": {"started": plain["trials"], "failed_in_a_row": plain["failed_trials"]},
         "refusals": [
             {"rule": rule, "guard": guard, "count": count} for (rule, guard), count in sorted(seen.refusals.items())
@@ -240,15 +243,68 @@ def subjects(of: Event) -> set[str]:
 
 
 def proposals(seen: View, directory: Path) -> list[dict[str, Any]]:
-    """The improvement proposals with where they stand, the newest first; of one whose file is gone that is all."""
+    """The improvement proposals with where they stand, the newest first.
+
+    Of one whose file is not what was journaled only what the journal knows is told, and that it is not intact.
+    """
     found = []
     for record in reversed(seen.plain["proposals"]):
-        try:
-            document = json.loads((directory / f"{record['id']}.json").read_bytes())
-        except (OSError, ValueError):
-            document = {"id": record["id"], "title": "its file is gone", "kind": "unknown", "summary": ""}
-        found.append({**document, **{name: record[name] for name in STANDING}})
+        content, damage = _content(record, directory)
+        document = json.loads(content) if damage is None else _journaled(record, damage)
+        found.append({**document, **{name: record[name] for name in _KEPT}, "intact": damage is None})
     return found
+
+
+def damage(seen: View, directory: Path, proposal: str) -> str | None:
+    """What is wrong with the file of a proposal; None where it is intact, or there is no such proposal."""
+    return next((_content(one, directory)[1] for one in seen.plain["proposals"] if one["id"] == proposal), None)
+
+
+def _content(record: Mapping[str, Any], directory: Path) -> tuple[bytes, str | None]:
+    """The bytes of a proposal's file, and in what they are not those that were journaled."""
+    try:
+        content = (directory / f"{record['id']}.json").read_bytes()
+    except OSError:
+        return b"", "its file is gone"
+    same = hashlib.sha256(content).hexdigest() == record["sha256"]
+    return content, None if same else "its file has been changed since it was written"
+
+
+def _journaled(record: Mapping[str, Any], damage: str) -> dict[str, Any]:
+    settings, parameters, previous = record["settings"] or {}, record["parameters"] or {}, record["previous"] or {}
+    carried_out_by = "trial" if parameters else "reload" if settings else "people"
+    return {
+        "id": record["id"],
+        "kind": "unknown",
+        "title": damage[0].upper() + damage[1:],
+        "summary": f"{damage[0].upper()}{damage[1:]}: this is what the journal knows of it. It cannot be approved.",
+        "carried_out_by": carried_out_by,
+        "written_s": record["written_s"],
+        "expires_s": record["expires_s"],
+        "change": {
+            "settings": {path: {"from": None, "to": value} for path, value in settings.items()},
+            "parameters": {name: {"from": previous.get(name), "to": value} for name, value in parameters.items()},
+        },
+    }
+
+
+def _waits(record: Mapping[str, Any]) -> bool:
+    return record["status"] == "approved" and bool(record["parameters"] or record["settings"])
+
+
+def _waiting(seen: View, record: Mapping[str, Any], held: Sequence[Explanation]) -> dict[str, Any]:
+    """What an approved proposal waits for: a reload, or the guard that held its trial back at the latest tick."""
+    refusal = held[0].refusal if held and held[0].refusal.at_s >= seen.now_s else None
+    phase, guard, text = Phase(seen.plain["phase"]), None, "its turn"
+    if record["parameters"] is None:
+        text = "the reload that brings its settings"
+    elif refusal is not None:
+        guard = str(refusal.guard)
+        text = f"guard {guard}: {refusal.observed:.3g}, limit {refusal.limit:.3g}"
+    elif phase is not Phase.GOVERNING:
+        guard = {Phase.PAUSED: Guard.PAUSED, Phase.HEALING: Guard.TRIAL_OPEN}.get(phase, Guard.STATE).value
+        text = f"guard {guard}: no trial begins in {phase}"
+    return {"proposal": record["id"], "waits_for": text, "guard": guard}
 
 
 def not_ready(seen: View) -> list[str]:

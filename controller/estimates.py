@@ -68,6 +68,12 @@ class Estimate:
     confidence: Sure = Sure("low", "nothing is known of it")
     bias: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def worse(self) -> bool:
+        """Whether the violation is expected to rise, and beyond the noise where that is known."""
+        violation = self.effects.get("violation")
+        return violation is not None and (violation.change if violation.low is None else violation.low) > 0.0
+
     def document(self, kpis: Iterable[str]) -> dict[str, object]:
         """As JSON values; each of `kpis` that is not estimated is null."""
         known = {name: asdict(effect) for name, effect in self.effects.items()}
@@ -123,10 +129,15 @@ def measured(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]], b
         errors = [window.get(f"{name}_se", math.nan) for pair in pairs for window in pair]
         spread = Z_90 * math.sqrt(sum(error**2 for error in errors)) / count
         effects[name] = _within(change, spread) if math.isfinite(spread) else Effect(change)
+    found = Estimate("trials", basis, effects)
     high = effects["violation"].high
-    sure = high is not None and high < 0.0
-    told = f"the violation fell {'beyond' if sure else 'no further than'} the noise of {count} trial(s)"
-    return Estimate("trials", basis, effects, Sure("high" if sure else "medium", told))
+    if found.worse:
+        level, told = "low", "rose beyond"
+    elif high is not None and high < 0.0:
+        level, told = "high", "fell beyond"
+    else:
+        level, told = "medium", "did not change beyond"
+    return replace(found, confidence=Sure(level, f"the violation {told} the noise of {count} trial(s)"))
 
 
 def replayed(now: Mapping[str, Any], then: Mapping[str, Any], basis: str) -> Estimate:

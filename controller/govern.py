@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from controller import crash, rundir
+from controller.config import DEFAULT_FILE
 from controller.console import RunConsole
 from controller.daemon import Daemon
 from controller.port import TurnError
@@ -50,6 +51,7 @@ class GovernJob:
         report_dir: where the report goes.
         dry_run: assess and report, act on nothing.
         api: whether the HTTP API is served.
+        config_file: what `load_config` reads.
     """
 
     config: Config
@@ -58,6 +60,7 @@ class GovernJob:
     report_dir: Path
     dry_run: bool
     api: bool = True
+    config_file: Path = DEFAULT_FILE
 
 
 def govern(job: GovernJob, console: RunConsole) -> ExitCode:
@@ -73,6 +76,8 @@ def govern(job: GovernJob, console: RunConsole) -> ExitCode:
         directory = job.data_dir / rundir.DAEMON
         journal = Journal(directory / rundir.JOURNAL)
         stack.callback(journal.close)
+        if journal.tip.seq == 0 and (directory / rundir.TELEMETRY).exists():
+            console.say(f"{journal.path} is empty although {directory} was in use: begun anew, what was out is unknown")
         if journal.noted("run_name") is None:
             journal.note("run_name", str(uuid.uuid4()))
         daemon = Daemon(
@@ -85,6 +90,7 @@ def govern(job: GovernJob, console: RunConsole) -> ExitCode:
             recovered=recover(journal, daemon=True),
             console=console,
             dry_run=job.dry_run,
+            config_file=job.config_file,
         )
         return _live(job, daemon, console)
 
@@ -99,8 +105,10 @@ def _live(job: GovernJob, daemon: Daemon, console: RunConsole) -> ExitCode:
                     server = _serve(job, daemon)
                     stack.callback(server.stop)
                     console.say(f"the API answers at {server.url}")
-                stack.enter_context(JobScheduler(_jobs(job, daemon), daemon.missed))
+                scheduler = stack.enter_context(JobScheduler(_jobs(job, daemon), daemon.missed))
                 while not stopped and not daemon.ended.wait(WAKE_S):
+                    if not scheduler.alive:
+                        raise RuntimeError("the scheduler has died: nothing would ever be done again")
                     if reloads.is_set():
                         reloads.clear()
                         console.say(_reloaded(daemon))

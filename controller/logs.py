@@ -9,8 +9,6 @@ from typing import TextIO
 
 from controller.settings import LogSettings
 
-_LEVELS = ("warning", "info", "debug")
-
 
 class _StandardError(logging.StreamHandler[TextIO]):
     """Writes to whatever standard error is at the time, so that a redirected one is followed."""
@@ -31,14 +29,13 @@ class _JsonLines(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-def set_up(settings: LogSettings, verbose: int) -> None:
-    """Log what the configuration asks for; each -v asks for one level more than warnings."""
+def set_up(settings: LogSettings) -> None:
+    """Log what the configuration asks for, from now on."""
     handler = _StandardError()
     plain = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_JsonLines() if settings.format == "json" else plain)
-    level = _LEVELS[min(verbose, len(_LEVELS) - 1)] if verbose else settings.level
     logger = logging.getLogger("iace")
     logger.handlers[:] = [handler]
-    logger.setLevel(level.upper())
+    logger.setLevel(settings.level.upper())
     # A tick that comes while another one runs is left out, and the loop makes up for it: nothing to warn about.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -154,7 +154,7 @@ class Loop:
         return Replied(action.key, Reply.VOID, f"not sent: the evidence was {age_s:.0f} s old", received_s)
 
     def _take(self, observation: Observation, lag_s: float) -> Seen:
-        self.now_s = self._time.at(observation.plant_time_s)
+        self.now_s = self._time.at(observation.tick, observation.plant_time_s)
         if self.now_s != observation.plant_time_s:
             observation = replace(observation, plant_time_s=self.now_s)
         self.topology = observation.topology

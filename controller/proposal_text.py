@@ -36,9 +36,11 @@ def lines(proposal: Json) -> Iterator[str]:
 
 def standing(proposal: Json) -> str:
     """Where it stands, and by whom and why."""
-    told = str(proposal.get("status", "proposed"))
+    told, approved_by = str(proposal.get("status", "proposed")), proposal.get("approved_by")
     if proposal.get("by"):
         told += f" by {proposal['by']}"
+    if approved_by and approved_by != proposal.get("by"):
+        told += f", approved by {approved_by}"
     if proposal.get("reason"):
         told += f": {proposal['reason']}"
     return told + (f" (trial {proposal['trial']})" if proposal.get("trial") else "")

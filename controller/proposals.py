@@ -18,12 +18,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from controller.anomalies import grouped
+from controller.budgets import budget_findings
 from controller.carrying_out import ID, TRIAL, Way, way
 from controller.estimates import Estimate, Sure, not_estimated, replayed
-from controller.files import json_bytes, jsonable, write_atomically
-from controller.findings import Finding, budget_findings, kept_finding, node_findings, sensor_findings
+from controller.files import jsonable, write_atomically
+from controller.findings import Finding, kept_finding, sensor_findings
 from controller.record import RunRecord
 from controller.rehearsal import NotRehearsedError, Outcome, Rehearsal
+from controller.repairs import node_findings
 from controller.settings import Config
 from controller.steps import step_finding
 from controller.thresholds import threshold_findings
@@ -53,23 +55,27 @@ class Situation:
         now_s: plant time.
         journal_tip: sequence and hash of the journal's last event.
         config: the settings in force.
-        command: the command line that started the controller, `iace govern` for the daemon.
+        command: the command line that started a run, `iace govern` for the daemon.
+        config_file: where settings are to be changed.
         parameters: those in force; None for a plant that does not show them.
         unhealthy: KPIs that are persistently outside their limits.
         environment: as identified; None where it is not.
         trust: in the gray box.
         rehearsal: replays this run under other settings; None where there is nothing to replay.
+        told: kind and subject of what has been proposed already and need not be again.
     """
 
     now_s: float
     journal_tip: tuple[int, str]
     config: Config
     command: str
+    config_file: str = "iace.toml"
     parameters: Parameters | None = None
     unhealthy: Sequence[str] = ()
     environment: Environment | None = None
     trust: float = 1.0
     rehearsal: Rehearsal | None = None
+    told: frozenset[tuple[str, str]] = frozenset()
 
 
 def propose(
@@ -96,17 +102,20 @@ def propose(
         ],
         "trials": [asdict(story) for story in stories.trials[-LISTED_MAX:]],
     }
-    return [_proposal(finding, record, seen, situation) for finding in findings if wanted(finding)]
+    fresh = (
+        finding for finding in findings if not {(finding.kind, name) for name in finding.subjects} <= situation.told
+    )
+    return [_proposal(finding, record, seen, situation) for finding in fresh if wanted(finding)]
 
 
 def encode(proposal: Mapping[str, object]) -> bytes:
-    """The bytes of a proposal's file."""
-    return json_bytes(proposal)
+    """The bytes of a proposal's file; its keys are sorted, so that a copy in any order gives the same bytes again."""
+    return (json.dumps(proposal, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest(proposal: Mapping[str, object]) -> str:
-    """SHA-256 (hex) of a proposal, as it is journaled: of its canonical JSON, whatever the layout of its file."""
-    return hashlib.sha256(_canonical(proposal)).hexdigest()
+    """SHA-256 (hex) of a proposal, as it is journaled: of the bytes of its file."""
+    return hashlib.sha256(encode(proposal)).hexdigest()
 
 
 def id_of(proposal: Mapping[str, object]) -> str:
@@ -151,10 +160,12 @@ def _findings(record: RunRecord, stories: Timeline, situation: Situation) -> Ite
     config, environment = situation.config, situation.environment
     model = None if environment is None else (environment, situation.trust)
     yield from sensor_findings(record)
-    yield from node_findings(stories.isolations, config)
-    yield from budget_findings(stories.blocked, record.refusals, config)
-    yield from step_finding(record, config, situation.parameters, situation.unhealthy, model)
-    yield from kept_finding(stories.trials)
+    yield from node_findings(
+        stories.isolations, config, frozenset(name for kind, name in situation.told if kind == "node")
+    )
+    yield from budget_findings(stories.blocked, record.refusals, config, record.nodes)
+    yield from step_finding(record, config, situation.parameters, situation.unhealthy, model, situation.now_s)
+    yield from kept_finding(record, stories.trials, situation.parameters)
     yield from threshold_findings(record, config, situation.unhealthy)
 
 
@@ -165,6 +176,7 @@ def _nothing_to_change(found: Mapping[str, Trend]) -> Finding:
         title="Change nothing",
         summary="Nothing that this run saw calls for a change: nobody keeps falling out, no budget bound, and no KPI "
         f"ended outside its limits. Margins over the last ticks: {told}.",
+        subjects=("nothing",),
         evidence={"margins": margins(found)},
     )
 
@@ -189,19 +201,22 @@ def _rehearsed(finding: Finding, rehearsal: Rehearsal | None) -> Finding:
             evidence={**finding.evidence, "rehearsal": {"settings": settings, "skipped": str(why)}},
         )
     told = {"settings": settings, "basis": basis, "in_force": now["totals"], "changed": then["totals"]}
+    if finding.instead is not None and now["totals"] == then["totals"]:
+        return replace(finding.instead, evidence={**finding.instead.evidence, "rehearsal": told})
     estimate = replayed(now, then, basis) if finding.settings else finding.estimate
     return replace(finding, estimate=estimate, evidence={**finding.evidence, "rehearsal": told})
 
 
 def _proposal(found: Finding, record: RunRecord, seen: Mapping[str, object], situation: Situation) -> dict[str, object]:
     finding = _rehearsed(found, situation.rehearsal)
-    how = way(finding, situation.config, situation.command)
+    how = way(finding, situation.config, situation.command, situation.config_file)
     kpis = [kpi.name for kpi in record.catalogue.values() if kpi.limit is not None]
     content = {
         "schema_version": SCHEMA_VERSION,
         "kind": finding.kind,
         "title": finding.title,
         "summary": finding.summary,
+        "subjects": list(finding.subjects),
         "carried_out_by": how.by,
         "written_s": situation.now_s,
         "expires_s": situation.now_s + (TRIAL_LIFETIME_S if how.by == TRIAL else LIFETIME_S),

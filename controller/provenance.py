@@ -1,10 +1,11 @@
 """Where does a proposal come from? Proven from its document and the journal alone, offline.
 
-The id must be that of the content; the journal's chain must be whole; its event at the anchor must have the anchor's
-hash; and after it, one event must say that a document of this id and these bytes was written. Whoever would forge a
-proposal has to forge the journal up to its tip, which reports and whoever has kept a hash would contradict.
+The journal's chain must be whole; the id must be that of the content; the journal's event at the anchor must have the
+anchor's hash; and after it, one event must say that a document of this id and these bytes was written. Whoever would
+forge a proposal has to forge the journal up to its tip, which reports and whoever has kept a hash would contradict.
 
-A document that came through the API is the same with where it stands added, which is taken off first.
+A document that came through the API is the same with where it stands added, which is taken off first; its file's bytes
+follow from its content. Source: docs/proposals.md section 5.
 """
 
 from __future__ import annotations
@@ -43,20 +44,33 @@ class Proven:
     events: int
 
 
+class NotProvenError(BadDataError):
+    """The chain is whole, and the document is not what it says was written."""
+
+
 def load(path: Path) -> dict[str, Any]:
-    """The proposal in a file, as it was written or as the API gave it.
+    """The proposal in a file, as it was written or as the API gave it, without where it stands.
 
     Raises:
         BadDataError: there is none.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         raise BadDataError(f"{path} is no proposal: {error}") from error
     if isinstance(document, dict) and isinstance(document.get("proposal"), dict):
         document = document["proposal"]
-    if not isinstance(document, dict) or not isinstance(document.get("anchor"), dict) or "id" not in document:
-        raise BadDataError(f"{path} is no proposal: it has no id or no anchor")
+    if not isinstance(document, dict) or "id" not in document:
+        raise BadDataError(f"{path} is no proposal: it has no id")
+    return bare(document)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def bare(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A proposal without where it stands."""
     return {name: value for name, value in document.items() if name not in STANDING}
 
 
@@ -64,26 +78,28 @@ def prove(document: Mapping[str, Any], journal: Journal) -> Proven:
     """That `document` was written by the controller whose journal this is.
 
     Raises:
-        BadDataError: it was not, or the journal is broken; the message says what contradicts what.
+        NotProvenError: it was not; the message says what contradicts what.
+        BadDataError: the journal's chain is broken; the message names the event.
     """
-    name, sha256, anchor = str(document["id"]), digest(document), document["anchor"]
-    if id_of(document) != name:
-        raise BadDataError(f"proposal {name} was changed: its content has the id {id_of(document)}")
+    name, sha256, anchor = str(document["id"]), digest(document), document.get("anchor")
+    anchor = anchor if isinstance(anchor, dict) else {}
     written, count, anchored = None, 0, anchor.get("seq") == 0
     for entry in journal.entries():
         count += 1
         anchored = anchored or (entry.seq == anchor.get("seq") and entry.hash == anchor.get("hash"))
         if entry.event.kind is EventKind.PROPOSAL_WRITTEN and entry.event.data["id"] == name:
             written = entry
+    if id_of(document) != name:
+        raise NotProvenError(f"proposal {name} was changed: its content has the id {id_of(document)}")
     if written is None:
-        raise BadDataError(f"{journal.path} knows no proposal {name}: it is another run's, or none of ours")
+        raise NotProvenError(f"{journal.path} knows no proposal {name}: it is another run's, or none of ours")
     if written.event.data["sha256"] != sha256:
-        raise BadDataError(
+        raise NotProvenError(
             f"proposal {name} was changed: it has SHA-256 {sha256}, event {written.seq} of the journal says "
             f"{written.event.data['sha256']}"
         )
     if not anchored or written.seq <= int(anchor["seq"]):
-        raise BadDataError(
+        raise NotProvenError(
             f"proposal {name} is anchored at event {anchor.get('seq')}, which {journal.path} contradicts"
         )
     return Proven(name, sha256, int(anchor["seq"]), written.seq, written.hash, written.event.at_s, count)

@@ -23,6 +23,7 @@ TICKS_MAX = 600
 CELLS_MAX = 180_000  # ticks times nodes
 TICKS_MIN = 120
 CHANGES_MAX = 4  # changes that are rehearsed for one set of proposals
+PER_CLUSTER = "isolation.cluster_fraction_max"
 
 Outcome = Mapping[str, Any]
 
@@ -57,6 +58,8 @@ class Rehearsal:
         Raises:
             NotRehearsedError: it was not replayed, and why.
         """
+        if PER_CLUSTER in settings:
+            raise NotRehearsedError("a replay knows no clusters: all nodes count as one")
         if self._left == 0:
             raise NotRehearsedError(f"{CHANGES_MAX} other changes were replayed, and more would take too long")
         judge, now, basis = self._prepared()

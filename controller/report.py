@@ -1,6 +1,6 @@
 """What is left of a run for machines and people: report.json, junit.xml, report.md and kpis.png.
 
-`report.json` follows docs/report.schema.json. Two runs with the same seed, configuration and scenario differ there in
+`report.json` follows docs/report.schema.json. Two runs with the same command line and configuration differ there in
 "run_id" and "wall" alone, in report.md in its last line, and in junit.xml and kpis.png not at all.
 """
 
@@ -31,7 +31,12 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def write(
-    record: RunRecord, directory: Path, *, journal_tip: tuple[int, str], proposals: Sequence[Mapping[str, object]]
+    record: RunRecord,
+    directory: Path,
+    *,
+    journal_tip: tuple[int, str],
+    proposals: Sequence[Mapping[str, object]],
+    proposals_dir: Path | None = None,
 ) -> list[Path]:
     """Write the four files, each atomically, and return their paths.
 
@@ -40,17 +45,19 @@ def write(
         directory: made if missing; an older report in it is replaced.
         journal_tip: sequence and hash of the journal's last event.
         proposals: the improvement proposals of the run.
+        proposals_dir: where they are whole; None for the folder "proposals" beside the report.
 
     Raises:
         NotPermittedError: the operating system forbids it.
         StoreFailedError: the disk is full or failed.
     """
     report = document(record, journal_tip=journal_tip, proposals=proposals)
+    page = markdown(record, report, str(proposals_dir or "proposals"))
     try:
         return [
             write_atomically(directory / "report.json", json_bytes(report)),
             write_atomically(directory / "junit.xml", junit_xml(record)),
-            write_atomically(directory / "report.md", markdown(record, report).encode()),
+            write_atomically(directory / "report.md", page.encode()),
             write_atomically(directory / "kpis.png", kpis_png(record)),
         ]
     except OSError as error:

@@ -65,6 +65,7 @@ class Job:
         report_dir: where the report goes.
         dry_run: assess and report, act on nothing.
         last_scrape: where the metrics of the end go.
+        command: the command line as it was given, for those who are to run it again.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Job:
     report_dir: Path
     dry_run: bool
     last_scrape: LastScrape = field(default_factory=LastScrape)
+    command: str = "iace run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +323,7 @@ class _Run:
         crash.fire_drill()
         yield from faults.during(Phase.GOVERNING, self._govern(session))
         self._console.phase_started(Phase.PHASE_IV)
-        self._ended((yield from improvement(session, self._job.report_dir / "proposals", self._command())))
+        self._ended((yield from improvement(session, self._job.report_dir / "proposals", self._job.command)))
         self._progress.unhealthy = session.loop.unhealthy()
         faults.end()
 
@@ -354,19 +356,6 @@ class _Run:
             yield  # it is being rolled back, and the window ends with that
         if state.phase is Phase.GOVERNING:
             session.loop.tell(WindowEnded())
-
-    def _command(self) -> str:
-        """The command that starts a run like this one, without what differs from place to place."""
-        words = ["iace run"]
-        if self._config.plant.kind == "http":
-            words.append(f"--plant http --url {self._config.plant.url}")
-        elif self._config.plant.kind == "replay":
-            words.append(f"--plant replay --from {self._config.plant.recording}")
-        else:
-            words.append(f"--nodes {self._record.nodes} --seed {self._record.seed}")
-        if self._job.scenario is not None:
-            words.append(f"--scenario {self._job.scenario.name}")
-        return " ".join(words)
 
     def _conclude(self, errors: list[BaseException]) -> None:
         """Close the telemetry and journal the outcome; what fails at that has its say in the outcome, too."""

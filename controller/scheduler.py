@@ -90,6 +90,11 @@ class JobScheduler:
                 job.call, _Every(job.interval_s), id=job.name, max_instances=1, coalesce=True, misfire_grace_time=None
             )
 
+    @property
+    def alive(self) -> bool:
+        """Whether anything is still scheduled by it: its thread is the only one that nobody else would miss."""
+        return self._scheduler._thread.is_alive()  # type: ignore[no-any-return]  # noqa: SLF001 - it has no other word
+
     def __enter__(self) -> Self:
         self._scheduler.start()
         return self

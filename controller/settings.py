@@ -112,7 +112,7 @@ class ScheduleSettings(Section):
 
     interval_s: float = Field(
         default=1.0,
-        gt=0,
+        ge=0.001,
         le=3600,
         description="Time between two observations of a real-time plant; 1 s is the tick that the model's limits are "
         "made for. The embedded plant runs in virtual time.",
@@ -144,19 +144,22 @@ class ScheduleSettings(Section):
     )
     report_s: float = Field(
         default=300.0,
-        gt=0,
+        ge=0.01,
+        le=1_000_000,
         description="How often `iace govern` writes its report and proposals.",
         json_schema_extra={"unit": "s"},
     )
     flush_s: float = Field(
         default=5.0,
-        gt=0,
+        ge=0.01,
+        le=1_000_000,
         description="How often `iace govern` brings buffered telemetry into its store, whatever the batches.",
         json_schema_extra={"unit": "s"},
     )
     housekeeping_s: float = Field(
         default=60.0,
-        gt=0,
+        ge=0.01,
+        le=1_000_000,
         description="How often `iace govern` sums up refused requests and sees to its journal's snapshots.",
         json_schema_extra={"unit": "s"},
     )
@@ -299,7 +302,9 @@ class IsolationSettings(Section):
     ttl_s: float = Field(
         default=900.0,
         gt=0,
-        description="Time limit of an isolation, renewed on evidence: a dead controller leaves nobody out for good.",
+        le=100_000_000,
+        description="Time limit of an isolation, renewed on evidence: a dead controller leaves nobody out for good. At "
+        "least two minutes beyond the back-off, which could not be sat out otherwise.",
         json_schema_extra={"unit": "s"},
     )
     readmit_gravity: float = Field(

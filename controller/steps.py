@@ -8,15 +8,16 @@ nothing about the parameters, nothing is proposed, and the reason is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from controller.estimates import Estimate, Sure, alone, measured, not_estimated, predicted
 from controller.findings import DOUBTS, Finding, named
 from controller.record import RunRecord
 from controller.settings import Config
 from controller.timeline import TrialStory, timeline
-from controller.wording import changes
+from controller.wording import changes, quantity
 from metrics.haru import tuning
 from metrics.haru.plant_model import Environment
 from metrics.observation import Parameters
@@ -24,6 +25,7 @@ from state.durable import GRAY_BOX
 from state.event import EventKind
 from state.healing import DIGITS, TUNABLE_KPIS, Change, HealingPolicy, propose
 
+_LANDED = frozenset({EventKind.ISOLATION_VERIFIED, EventKind.ISOLATION_FAILED, EventKind.ACTION_ABANDONED})
 _CAREFUL = math.exp(tuning.DEFAULT_POLICY.reach)  # factor within which the tuner stays while the limits hold
 
 
@@ -33,16 +35,21 @@ def step_finding(
     parameters: Parameters | None,
     unhealthy: Sequence[str],
     model: tuple[Environment, float] | None,
+    now_s: float,
 ) -> Iterator[Finding]:
     """The parameters worth a trial for KPIs that ended outside their limits, or why there are none.
 
-    `model` is the environment as identified and the trust in the gray box, None where it is not known.
+    `model` is the environment as identified and the trust in the gray box, None where it is not known. Where
+    healing has given up, its own word is told.
     """
+    given_up = list(_given_up(record, unhealthy, now_s))
+    yield from given_up
+    trials = timeline(item.event for item in record.events).trials
     if not unhealthy:
         return
     names = ", ".join(unhealthy)
-    trials = timeline(item.event for item in record.events).trials
-    obstacle = _obstacle(record, trials)
+    under_way = _under_way(record, trials)
+    obstacle = under_way or _obstacle(record)
     if parameters is None:
         obstacle = obstacle or "the plant does not show its parameters"
     elif not TUNABLE_KPIS.intersection(unhealthy):
@@ -50,17 +57,47 @@ def step_finding(
     change = None
     if obstacle is None and parameters is not None:
         change = _modelled(parameters, *model) if model else _next_step(trials, config, parameters, unhealthy)
-    if change is None or parameters is None:
+    if change is not None and parameters is not None:
+        yield _try(record, change, parameters, names, trials, model)
+    elif not given_up:
         because = obstacle or "nothing within reach is expected to help"
         yield Finding(
             kind="kpi",
             title=f"{names} outside limits",
             summary=f"{names} ended outside limits, and no step of the couplings is proposed, because {because}. Mend "
             "that, or find what changed in the plant's environment.",
+            subjects=("limits",),
             evidence={"unhealthy": list(unhealthy)},
+            passing=under_way is not None,
         )
+
+
+def _given_up(record: RunRecord, unhealthy: Sequence[str], now_s: float) -> Iterator[Finding]:
+    """That healing has run out of ideas, with its own reason, unless all is well again."""
+    last = None
+    for item in record.events:
+        if item.event.kind is EventKind.HEALING_EXHAUSTED:
+            last = item
+        elif item.event.kind is EventKind.TRIAL_KEPT and item.event.data.get("healed"):
+            last = None
+    if last is None:
         return
-    yield _try(record, change, parameters, names, trials, model)
+    told: Mapping[str, Any] = last.event.data
+    until_s = float(told["until_s"])
+    if not unhealthy and now_s >= until_s:
+        return
+    waits = f"It tries nothing before {quantity(until_s)} s" if now_s < until_s else "It may try again"
+    yield Finding(
+        kind="kpi",
+        title="Help where healing has given up",
+        summary=f"Healing gave up at {quantity(last.event.at_s)} s: {told['reason']}. {waits}; what it names is for "
+        "people to change.",
+        subjects=("healing",),
+        evidence={
+            "unhealthy": list(unhealthy),
+            "moments": [{"seq": last.seq, "at_s": last.event.at_s, **told}],
+        },
+    )
 
 
 def _try(
@@ -95,6 +132,7 @@ def _try(
         summary=f"{names} ended outside limits. Proposed is {rule}: {changes(before, after)}. It is tried, measured "
         "against the window before, and rolled back unless it helps.",
         parameters=moved,
+        subjects=tuple(f"{name} {'up' if new > old else 'down'}" for name, (old, new) in moved.items()),
         estimate=estimate,
         each=each,
         risk=Sure(
@@ -136,10 +174,21 @@ def _next_step(
     )
 
 
-def _obstacle(record: RunRecord, trials: Sequence[TrialStory]) -> str | None:
-    """What makes the KPIs no evidence about the couplings in force at the end of a run, None if nothing does."""
+def _under_way(record: RunRecord, trials: Sequence[TrialStory]) -> str | None:
+    """What has been begun and may change the KPIs yet, None if nothing has."""
     if trials and trials[-1].outcome == "open":
         return "a trial is under way"
+    flying = set[str]()
+    for item in record.events:
+        if item.event.kind is EventKind.ISOLATION_INTENDED:
+            flying.add(str(item.event.data["key"]))
+        elif item.event.kind in _LANDED:
+            flying.discard(str(item.event.data["key"]))
+    return "an isolation is under way" if flying else None
+
+
+def _obstacle(record: RunRecord) -> str | None:
+    """What makes the KPIs no evidence about the couplings in force at the end of a run, None if nothing does."""
     doubted, wells = False, set[str]()
     for item in record.events:
         kind, subject = item.event.kind, str(item.event.data.get("subject") or item.event.data.get("node"))

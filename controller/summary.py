@@ -20,17 +20,19 @@ from state.isolation import Refusal
 from state.outcome import Outcome
 from state.verdict import CheckStatus, PhaseResult
 
-ROWS_MAX = 15
+ROWS_MAX = 10
+PROPOSALS_MAX = 8
 SPARKLINE_CHARACTERS = 24
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def markdown(record: RunRecord, report: Mapping[str, Any]) -> str:
+def markdown(record: RunRecord, report: Mapping[str, Any], proposals_dir: str) -> str:
     """The page.
 
     Args:
         record: a run that has ended.
         report: its `report.document`.
+        proposals_dir: where its proposals are whole.
 
     Raises:
         ValueError: the run has not ended.
@@ -45,7 +47,7 @@ def markdown(record: RunRecord, report: Mapping[str, Any]) -> str:
         _isolations(record, stories),
         _refusals(stories.blocked, record.refusals),
         _healing(stories.trials),
-        _proposals(report["proposals"]),
+        _proposals(report["proposals"], proposals_dir),
         ["## What to do next", "", NEXT_STEPS[record.outcome.code]],
         _verify(report),
         ["---", f"Run {record.run_id}, started {record.wall_started}, took {record.wall_s:.1f} s."],
@@ -230,19 +232,21 @@ def _before_after(story: TrialStory, name: str) -> str:
     return f"{quantity(story.baseline[name])} → {after}"
 
 
-def _proposals(proposals: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _proposals(proposals: Sequence[Mapping[str, Any]], directory: str) -> Iterator[str]:
     if not proposals:
         return
     yield "## Proposals"
     yield ""
-    for item in proposals:
+    for item in proposals[:PROPOSALS_MAX]:
         yield f"- **{_inline(item['title'])}** (`{item['id']}`): {_inline(item['summary'])}"
         if item["expected"]:
             yield f"  - Expected: {_inline(item['expected'])}."
         yield from (f"  - `{command['command']}` {_inline(command['does'])}." for command in item["commands"])
+    if len(proposals) > PROPOSALS_MAX:
+        yield f"- and {len(proposals) - PROPOSALS_MAX} more in `{directory}`"
     yield ""
     yield (
-        "Each is whole in proposals/<id>.json, with its evidence, risk, verification and rollback; "
+        f"Each is whole in `{directory}/<id>.json`, with its evidence, risk, verification and rollback; "
         "`iace proposals verify FILE` proves from the journal where it comes from."
     )
 

@@ -66,6 +66,7 @@ def _always(kpi: Kpi, known: Sequence[float], outside: int) -> Finding:
         summary=f"{kpi.name} is to be {side} {quantity(limit.healthy)} and was not in {outside} of {len(known)} ticks "
         f"of governing (5 % below {quantity(low)}, median {quantity(middle)}, 5 % above {quantity(high)}). A limit "
         "that is always broken tells nothing new: mend what breaks it, or set one that means something to this plant.",
+        subjects=(f"kpi.{kpi.name}.healthy",),
         evidence={
             "threshold": {
                 "setting": f"kpi.{kpi.name}.healthy",
@@ -87,6 +88,7 @@ def _gravity(config: Config, wells: Sequence[float], fired: int, factor: float, 
         summary=f"{CRITICAL} ({quantity(critical)}) {told}: a node was beyond it in {fired} of {len(wells)} ticks of "
         f"governing. What {quantity(other)} would have done is replayed in the evidence; nothing is to be changed "
         "before somebody knows whether the nodes or the limit are at fault.",
+        subjects=(CRITICAL,),
         evidence={
             "threshold": {"setting": CRITICAL, "value": critical, "fired_ticks": fired, "ticks": len(wells)},
         },

@@ -26,6 +26,7 @@ SELF_ENDING: frozenset[EventKind | None] = frozenset({None, EventKind.STORM_DETE
 RETRIED: frozenset[EventKind | None] = frozenset({EventKind.PHASE_FAILED, EventKind.PHASE_UNDECIDED})
 COMMANDS_KEPT = 256  # a repeated command is recognised among so many; a client that repeats does so within minutes
 POLICY = "policy"  # who isolated a node, where nobody did by hand
+TRIAL = "trial"  # who brought a proposal where it stands, where its trial did
 
 # Directions of a trial that are no direction of the fixed-step rule.
 GRAY_BOX, ALPHA, IMPROVEMENT = "gray_box", "alpha", "improvement"
@@ -453,8 +454,8 @@ def _trial_started(state: DurableState, event: Event) -> None:
         proposal=data.get("proposal"),
     )
     if state.trial.proposal is not None:
-        record = state.proposals[state.trial.proposal]
-        record.status, record.trial = ProposalStatus.APPLIED, state.trial.number
+        state.proposals[state.trial.proposal].trial = state.trial.number
+    _carried_out(state, state.trial, event, ProposalStatus.APPLIED, "its values are on trial")
     state.trials += 1
     state.actions += 1
     state.trial_tokens, state.trial_tokens_at_s = _number(event, "tokens"), event.at_s
@@ -472,6 +473,8 @@ def _rollback_intended(state: DurableState, event: Event) -> None:
     trial.rollback_key, trial.rollback_s = _text(event, "key"), event.at_s
     trial.fault = RollbackFault(_text(event, "fault"))
     state.actions += 1
+    # Why it is taken back is known here, and that it has been only once the plant shows it.
+    _carried_out(state, trial, event, ProposalStatus.APPLIED, _judged(trial, event))
 
 
 def _trial_kept(state: DurableState, event: Event) -> None:
@@ -482,21 +485,39 @@ def _trial_kept(state: DurableState, event: Event) -> None:
         state.failed_trials += 1
     if trial.direction in MODELLED:
         state.trust = trust_after(state.trust, kept=True)
-    _carried_out(state, trial, ProposalStatus.VERIFIED)
+    proven = event.data.get("healed") or event.data.get("improved")
+    status = ProposalStatus.VERIFIED if proven else ProposalStatus.APPLIED
+    _carried_out(state, trial, event, status, _judged(trial, event))
 
 
-def _trial_rolled_back(state: DurableState, _event: Event) -> None:
+def _trial_rolled_back(state: DurableState, event: Event) -> None:
     trial = _close_trial(state, kept=False)
     if trial.fault != RollbackFault.NOBODY and trial.direction not in ASIDE:
         state.failed_trials += 1
     if trial.fault == RollbackFault.VALUES and trial.direction in MODELLED:
         state.trust = trust_after(state.trust, kept=False)
-    _carried_out(state, trial, ProposalStatus.ROLLED_BACK)
+    _carried_out(state, trial, event, ProposalStatus.ROLLED_BACK)
 
 
-def _carried_out(state: DurableState, trial: Trial, status: ProposalStatus) -> None:
+def _carried_out(
+    state: DurableState, trial: Trial, event: Event, status: ProposalStatus, reason: str | None = None
+) -> None:
+    """What a trial means for its proposal; None leaves the reason as it is."""
     if trial.proposal is not None:
-        state.proposals[trial.proposal].status = status
+        record = state.proposals[trial.proposal]
+        record.move(status, event.at_s, by=TRIAL, reason=record.reason if reason is None else reason)
+
+
+def _judged(trial: Trial, event: Event) -> str:
+    """Why a trial ends, with what was measured before it and since, as far as that was journaled."""
+    data: Mapping[str, Any] = event.data
+    told, measured, found = str(data.get("reason", "")), data.get("measured") or {}, data.get("comparison")
+    compared = "objective" if trial.direction == IMPROVEMENT else "violation"
+    for name in ("violation", "objective"):
+        if name in measured and name in trial.baseline:
+            told += f"; {name} {trial.baseline[name]:.4f} to {measured[name]:.4f}"
+            told += f" (noise alone up to {found['beyond']:.4f})" if found and name == compared else ""
+    return told
 
 
 def _close_trial(state: DurableState, *, kept: bool) -> Trial:
@@ -516,6 +537,8 @@ def _healing_exhausted(state: DurableState, event: Event) -> None:
 
 def _rollback_failed(state: DurableState, event: Event) -> None:
     _hold(state, event, f"a rollback failed: {_text(event, 'reason')}")
+    reason = f"its rollback failed: {_text(event, 'reason')}"
+    _carried_out(state, _open_trial(state), event, ProposalStatus.APPLIED, reason)
     state.trial = None
 
 
@@ -590,18 +613,18 @@ def _exemption_ended(state: DurableState, event: Event) -> None:
 
 def _proposal_written(state: DurableState, event: Event) -> None:
     data: Mapping[str, Any] = event.data
-    record = ProposalRecord(_text(event, "id"), ProposalStatus.PROPOSED, event.at_s)
+    record = ProposalRecord(_text(event, "id"), ProposalStatus.PROPOSED, event.at_s, since_s=event.at_s)
+    record.sha256 = str(data.get("sha256", ""))
     for name in ("expires_s", "parameters", "settings"):
         setattr(record, name, data.get(name))
     if record.parameters is not None:
         record.previous, record.direction = data["from"], _text(event, "direction")
-    remember(state.proposals, record)
+    remember(state.proposals, record, None if state.trial is None else state.trial.proposal)
 
 
 def _proposal_decided(state: DurableState, event: Event) -> None:
-    record = state.proposals[_text(event, "id")]
-    record.status, record.by = ProposalStatus(_text(event, "status")), _text(event, "by")
-    record.reason = str(event.data.get("reason", ""))
+    record, status = state.proposals[_text(event, "id")], ProposalStatus(_text(event, "status"))
+    record.move(status, event.at_s, by=_text(event, "by"), reason=str(event.data.get("reason", "")))
 
 
 def _probe_intended(state: DurableState, event: Event) -> None:

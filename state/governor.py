@@ -25,7 +25,6 @@ from state.machine import PhaseMachine
 from state.nodes import Licence, NodeGovernance
 from state.operator_desk import OperatorDesk
 from state.phase import Phase
-from state.proposal_record import ProposalStatus
 from state.proposals import ProposalGovernance
 from state.trials import TrialGovernance
 from state.verdict import PhaseVerdict
@@ -323,14 +322,7 @@ class Governor:
         )
 
     def _settings_brought(self, draft: Draft, brought: told.SettingsBrought) -> None:
-        if draft.state.proposals[brought.proposal].status is ProposalStatus.APPROVED:
-            draft.record(
-                EventKind.PROPOSAL_DECIDED,
-                id=brought.proposal,
-                status=ProposalStatus.APPLIED.value,
-                by=brought.by,
-                reason="its settings are in force",
-            )
+        self._proposals.settle(draft, brought)
 
     def _invariant_broken(self, draft: Draft, broken: told.InvariantBroken) -> None:
         draft.record(EventKind.INVARIANT_BREACHED, invariant=broken.invariant, detail=broken.detail)

@@ -14,11 +14,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metrics.assessment import Assessment
 from state.action import IsolateNode, Reply, RestoreNode
 from state.command import ExemptionKind
 from state.decision import Draft
+from state.dry_run import DryRun
 from state.durable import POLICY, Intent, IntentKind, NodeRecord, NodeStatus
 from state.event import EventKind
 from state.isolation import (
@@ -65,6 +67,8 @@ class NodeGovernance:
         self._policy = policy
         self._wells = WellWatch(policy)
         self._in_flight = ReadBack(policy.verify_s)
+        self._dry_run = DryRun(policy)
+        self._spared: frozenset[str] = frozenset()
         self._forgiven_at: dict[str, int] = {}  # calm ticks of a node at which an offence was last taken back
         self._renewed_at: dict[str, float] = {}
         self._seen: NodeView | None = None
@@ -86,7 +90,7 @@ class NodeGovernance:
         if self._latest is not None and assessment.tick > self._latest[0]:
             self._tick_s = (assessment.plant_time_s - self._latest[1]) / (assessment.tick - self._latest[0])
         self._latest = (assessment.tick, assessment.plant_time_s)
-        self._seen = view(assessment)
+        self._seen, self._spared = view(assessment), spared
         self._wells.count(self._seen, spared)
 
     def restart(self) -> None:
@@ -130,7 +134,7 @@ class NodeGovernance:
             draft.record(EventKind.NODE_FLAPPING, node=intent.node, offences=record.offences)
 
     def govern(self, draft: Draft, assessment: Assessment, licence: Licence) -> None:
-        """Confirm wells, and intend what is to be done about nodes; a storm confirms nothing."""
+        """Confirm wells, and intend what is to be done about nodes; a storm confirms nothing, and says of whom."""
         seen = view(assessment)
         if seen is None or not licence.watching:
             return
@@ -139,6 +143,11 @@ class NodeGovernance:
             standing = self._standing(draft, seen)
             self._isolate(draft, standing, seen, licence)
             self._blocked_clusters(draft, standing, seen)
+        else:
+            self._leave(draft, seen, np.flatnonzero(self._wells.looking_bad), Guard.STORM)
+        spared = [seen.topology.index[node] for node in sorted(self._spared) if node in seen.topology.index]
+        bad = seen.assessed() & (seen.reading.gravity > self._policy.gravity_critical)
+        self._leave(draft, seen, np.array([index for index in spared if bad[index]], dtype=np.intp), Guard.MAINTENANCE)
         self._readmit(draft, seen, licence)
 
     def restore(self, draft: Draft, node: str, reason: str, by: str = POLICY) -> None:
@@ -184,26 +193,37 @@ class NodeGovernance:
 
     def _isolate(self, draft: Draft, standing: Standing, seen: NodeView, licence: Licence) -> None:
         topology, gravity = seen.topology, seen.reading.gravity
+        if licence.forbidden_by is Guard.DRY_RUN:
+            self._dry_run.stand(
+                standing, lambda index: int(self._wells.nodes.clean[index]) >= self._policy.probation_ticks
+            )
         candidates = np.flatnonzero(self._wells.confirmed() & ~standing.out)
         busy = {
             int(topology.cluster_of[topology.index[intent.node]])
             for intent in draft.state.intents.values()
             if intent.node in topology.index
         }
-        worst_first = candidates[np.argsort(-gravity[candidates], kind="stable")].tolist()
-        if len(worst_first) > CONSIDERED_MAX:
-            rest = f"{len(worst_first) - CONSIDERED_MAX} further nodes"
-            draft.refuse(Refusal("isolate", Guard.LOOK_AGAIN, rest, len(worst_first), CONSIDERED_MAX, draft.now_s))
-        for index in worst_first[:CONSIDERED_MAX]:
+        for index in _worst_first(draft, candidates, gravity, Guard.LOOK_AGAIN):
             cluster = int(topology.cluster_of[index])
             value = float(gravity[index])
             refusal = self._exempted(draft, topology.nodes[index], value)
             refusal = refusal or self._forbid(standing, index, value, licence, busy=cluster in busy)
             if refusal is not None:
                 self._refuse(draft, refusal, float(gravity[index]))
+                if refusal.guard is Guard.DRY_RUN:
+                    self._dry_run.take_out(standing, index)
+                    busy.add(cluster)
                 continue
             self._intend_isolation(draft, standing, seen, index)
             busy.add(cluster)
+
+    def _leave(self, draft: Draft, seen: NodeView, nodes: NDArray[np.intp], guard: Guard) -> None:
+        """Say of nodes that look bad, before any of them is confirmed, why they are left alone."""
+        gravity, critical = seen.reading.gravity, self._policy.gravity_critical
+        for index in _worst_first(draft, nodes, gravity, guard):
+            draft.refuse(
+                Refusal("isolate", guard, seen.topology.nodes[index], float(gravity[index]), critical, draft.now_s)
+            )
 
     def _forbid(
         self, standing: Standing, index: int, gravity: float, licence: Licence, *, busy: bool
@@ -346,6 +366,15 @@ class NodeGovernance:
             draft.record(EventKind.OFFENCE_FORGIVEN, node=node, offences=record.offences - 1)
             since = calm
         self._forgiven_at[node] = since
+
+
+def _worst_first(draft: Draft, nodes: NDArray[np.intp], gravity: NDArray[np.float64], guard: Guard) -> list[int]:
+    """The worst of the nodes, not more than can be considered in a tick; of the rest it is said that they were not."""
+    worst_first: list[int] = nodes[np.argsort(-gravity[nodes], kind="stable")].tolist()
+    if len(worst_first) > CONSIDERED_MAX:
+        rest = f"{len(worst_first) - CONSIDERED_MAX} further nodes"
+        draft.refuse(Refusal("isolate", guard, rest, len(worst_first), CONSIDERED_MAX, draft.now_s))
+    return worst_first[:CONSIDERED_MAX]
 
 
 def _finite(value: float) -> float:

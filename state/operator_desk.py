@@ -194,7 +194,7 @@ class OperatorDesk:
         if record is None or not record.awaits_decision(draft.now_s):
             known = "there is none of that id" if record is None else f"it is {record.standing(draft.now_s)}"
             return _no(f"{named} cannot be decided: {known}")
-        objection = self._proposals.objection(record) if wanted.approve else None
+        objection = (commanded.objection or self._proposals.objection(record)) if wanted.approve else None
         if objection is not None:
             return _no(f"{named} cannot be approved: {objection}")
         decided = ProposalStatus.APPROVED if wanted.approve else ProposalStatus.REJECTED

@@ -4,6 +4,9 @@ An approved change of parameters passes the gates of any other trial, waits whil
 kept or rolled back like any other. It is a change of certain parameters in a certain environment: where those are not
 in force any more it is over, and while the model no longer expects anything of it, it waits.
 
+Changed settings are applied by whoever reloads them. They are verified once they have lasted for a while, which proves
+that they do no obvious harm, and no more; they are rolled back where a reload or a restart brings others.
+
 Volatile: what was seen last. Source: docs/proposals.md "Life".
 """
 
@@ -17,16 +20,18 @@ from metrics.errors import BadDataError
 from metrics.haru.tuning import DEFAULT_POLICY, outlook
 from metrics.observation import Parameters
 from state.decision import Draft
-from state.durable import ALPHA, GRAY_BOX
+from state.durable import ALPHA, GRAY_BOX, POLICY
 from state.event import EventKind
 from state.healing import Change, HealingPolicy
 from state.isolation import Guard, Refusal
 from state.phase import Phase
 from state.proposal_record import ProposalRecord, ProposalStatus
+from state.stimulus import SettingsBrought
 from state.trials import TrialGovernance
 
 EXPIRY = "expiry"  # who ended what nobody ended in time
-POLICY = "policy"
+LASTING_S = 600.0  # settings that are in force for so long, and nothing was held or paused meanwhile, are verified
+WATCHING = frozenset({Phase.GOVERNING, Phase.ISOLATING, Phase.HEALING})
 _ROUNDING = 1e-5  # proposed couplings are rounded for people
 
 
@@ -59,16 +64,29 @@ class ProposalGovernance:
         )
 
     def advance(self, draft: Draft) -> None:
-        """End the proposals whose time is over, and those whose parameters are not in force any more."""
+        """End those whose time is over or whose parameters are not in force any more; verify settings that last."""
         state = draft.state
         settled = state.phase is Phase.GOVERNING and state.trial is None and self._parameters is not None
         for record in [record for record in state.proposals.values() if record.open]:
             if record.overdue(draft.now_s):
-                _expire(draft, record, EXPIRY, "its time is over")
+                _decide(draft, record, ProposalStatus.EXPIRED, EXPIRY, "its time is over")
             elif settled and record.parameters is not None:
                 reason = _outdated(record, cast("Parameters", self._parameters))
                 if reason is not None:
-                    _expire(draft, record, POLICY, reason)
+                    _decide(draft, record, ProposalStatus.EXPIRED, POLICY, reason)
+        for record in [record for record in state.proposals.values() if _in_force(record)]:
+            since_s = max(record.since_s, state.last_disturbance_s)
+            if state.phase in WATCHING and draft.now_s - since_s >= LASTING_S:
+                reason = f"in force for {LASTING_S:g} s without SAFE_MODE or a pause; its effect was not measured"
+                _decide(draft, record, ProposalStatus.VERIFIED, POLICY, reason)
+
+    def settle(self, draft: Draft, brought: SettingsBrought) -> None:
+        """A reload or a restart applies approved settings, or takes applied ones back."""
+        record = draft.state.proposals[brought.proposal]
+        if record.status is ProposalStatus.APPROVED and not brought.lacking:
+            _decide(draft, record, ProposalStatus.APPLIED, brought.by, "its settings are in force")
+        elif _in_force(record) and brought.lacking:
+            _decide(draft, record, ProposalStatus.ROLLED_BACK, brought.by, brought.lacking)
 
     def start(
         self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden: Guard | None
@@ -106,8 +124,13 @@ def _target(record: ProposalRecord, parameters: Parameters) -> Parameters:
     return Parameters.parse({**parameters.as_dict(), **(record.parameters or {})})
 
 
-def _expire(draft: Draft, record: ProposalRecord, by: str, reason: str) -> None:
-    draft.record(EventKind.PROPOSAL_DECIDED, id=record.id, status=ProposalStatus.EXPIRED.value, by=by, reason=reason)
+def _in_force(record: ProposalRecord) -> bool:
+    """Whether its settings were brought, and nobody has taken them back nor has it been verified."""
+    return record.status is ProposalStatus.APPLIED and record.settings is not None
+
+
+def _decide(draft: Draft, record: ProposalRecord, status: ProposalStatus, by: str, reason: str) -> None:
+    draft.record(EventKind.PROPOSAL_DECIDED, id=record.id, status=status.value, by=by, reason=reason)
 
 
 def _outdated(record: ProposalRecord, parameters: Parameters) -> str | None:

@@ -47,12 +47,16 @@ class PlantLost:
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
-    """An operator wants something: who, why, and under which idempotency key, if any."""
+    """An operator wants something: who, why, and under which idempotency key, if any.
+
+    `objection` is what stands against it that only files can tell.
+    """
 
     command: Command
     by: str
     reason: str
     key: str | None = None
+    objection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +193,11 @@ class ProposalWritten:
 
 @dataclass(frozen=True, slots=True)
 class SettingsBrought:
-    """A configuration is in force that has every setting which an approved proposal asks for; `by` brought it."""
+    """A configuration, brought by `by`, has every setting that a proposal asks for; `lacking` says which it has not."""
 
     proposal: str
     by: str
+    lacking: str = ""
 
 
 @dataclass(frozen=True, slots=True)

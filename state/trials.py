@@ -138,7 +138,13 @@ class TrialGovernance:
             suspect = self._gate.suspect and not need.modelled
             self._try(draft, parameters, change, diagnose(assessment, (), suspect=suspect), proposal)
 
-    def roll_back(self, draft: Draft, reason: str, fault: RollbackFault = RollbackFault.NOBODY) -> None:
+    def roll_back(
+        self,
+        draft: Draft,
+        reason: str,
+        fault: RollbackFault = RollbackFault.NOBODY,
+        found: Comparison | None = None,
+    ) -> None:
         """End the open trial, if it is not ending already, by going back to the last good value."""
         trial = draft.state.trial
         if trial is None or trial.rollback_key is not None:
@@ -153,6 +159,7 @@ class TrialGovernance:
             reason=reason,
             fault=fault.value,
             **({"measured": measured.as_dict()} if measured else {}),
+            **({"comparison": found.as_dict()} if found else {}),
         )
         draft.act(ApplyParameters(key, Parameters.parse(trial.previous)))
 
@@ -347,7 +354,7 @@ class TrialGovernance:
         if measured is not None and _regretted(trial, assessment):
             self._keep(draft, trial, assessment, measured, found, f"{reason}, but {REGRET}")
         else:
-            self.roll_back(draft, reason, RollbackFault.VALUES)
+            self.roll_back(draft, reason, RollbackFault.VALUES, found)
 
     def _keep(
         self,

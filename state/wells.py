@@ -30,6 +30,7 @@ class WellWatch:
 
     Attributes:
         nodes, clusters: how long each has looked bad, calm or clean.
+        looking_bad: bool[N], active nodes that look bad in this tick.
         storm: nodes that look bad and nodes assessed in this tick, where that is a storm; else None.
         sighted: True where at least one active node gave trusted evidence in this tick.
     """
@@ -39,6 +40,7 @@ class WellWatch:
         self._topology: Topology | None = None
         self.nodes = self._counters(0)
         self.clusters = self._counters(0)
+        self.looking_bad = np.zeros(0, dtype=np.bool_)
         self.storm: tuple[int, int] | None = None
         self.sighted = False
         self._drift_ticks = 0
@@ -61,7 +63,8 @@ class WellWatch:
         self._drift_ticks = DRIFT_TICKS if seen.reading.spread >= DRIFT_SPREAD else max(0, self._drift_ticks - 1)
         self.clusters.update(self._cluster_gravity(seen.reading), _clusters_trusted(seen))
         policy, count = self._policy, int(np.count_nonzero(assessed))
-        looking_bad = int(np.count_nonzero(bad & seen.active))
+        self.looking_bad = bad & seen.active
+        looking_bad = int(np.count_nonzero(self.looking_bad))
         self.sighted = count > 0
         if count >= policy.evidence_nodes_min and looking_bad >= policy.storm_fraction * count - ROUNDING:
             self.storm = (looking_bad, count)

@@ -92,7 +92,8 @@ def trial(at_s, number, before, after, *, baseline, result, kept):
         Event(E.TRIAL_APPLIED, at_s + 1, {"trial": number}),
     ]
     if kept:
-        return [*events, Event(E.TRIAL_KEPT, at_s + 50, {"trial": number, "measured": result})]
+        word = {"healed": False, "improved": True}
+        return [*events, Event(E.TRIAL_KEPT, at_s + 50, {"trial": number, "measured": result, **word})]
     back = {
         "trial": number,
         "key": f"rollback-{number}",

@@ -64,6 +64,24 @@ def test_status_tells_where_it_stands(daemon, capsys):
     assert json.loads(out(capsys, "status", "--format", "json"))["phase"] == "SAFE_MODE"
 
 
+def test_status_tells_what_approved_proposals_wait_for(daemon, capsys):
+    """A line for each, with the guard that forbids its trial."""
+    waits = {"proposal": "p-1", "waits_for": "guard holdoff: 30, limit 60", "guard": "holdoff"}
+    told = {**daemon.state(), "waiting": [waits]}
+    daemon.state = lambda: told
+    assert "p-1 waits for guard holdoff: 30, limit 60" in out(capsys, "status")
+
+
+def test_status_tells_of_a_lost_plant_and_of_what_was_not_done(daemon, capsys):
+    """A plant that does not answer, and refusals by rule and guard with their number."""
+    refusals = [{"rule": "isolate", "guard": "budget_cluster", "count": 7}]
+    lost = {**daemon.state(), "connected": False, "refusals": refusals}
+    daemon.state = lambda: lost
+    text = out(capsys, "status")
+    assert "plant lost" in text
+    assert "isolate by budget_cluster 7 times" in text
+
+
 def test_nodes_are_a_table_with_gravity_status_and_why(capsys):
     """The worst first; chosen by status and number; what is not known says so."""
     lines = out(capsys, "nodes").splitlines()

@@ -1,6 +1,7 @@
 """The daemon, ticked by hand over an embedded plant: it governs, is steered, and forgets nothing."""
 
 import json
+import logging
 import threading
 
 import jsonschema
@@ -326,6 +327,38 @@ def test_reload_changes_what_may_change(governed):
     confirmed = [e.event for e in governed.journal.entries() if e.event.kind is E.GRAVITY_WELL_CONFIRMED][-1]
     assert confirmed.data["ticks"] == 5
     governed.live_equals_journal()
+
+
+def test_a_reload_of_the_log_is_in_force_at_once(governed, monkeypatch):
+    """What was left out before is logged from now on."""
+    monkeypatch.setattr(logging.getLogger("iace"), "handlers", [])
+    level = logging.getLogger("iace").level
+    governed.daemon._load_config = lambda: configuration.load(
+        None, {"plant": governed.overrides, "log": {"level": "debug"}}
+    )
+    try:
+        assert governed.daemon.reload(by="ann").text.startswith("in force now: log.level")
+        assert logging.getLogger("iace").level == logging.DEBUG
+    finally:
+        logging.getLogger("iace").setLevel(level)
+
+
+def test_a_bug_in_a_report_does_not_end_the_governing(governed, monkeypatch, tmp_path, capsys):
+    """It is told and logged; ticks, and the orderly stop, go on."""
+    governed.governing()
+    monkeypatch.setattr(daemon_report, "new_proposals", lambda *_: 1 / 0)
+    governed.daemon.write_report(tmp_path / "report")
+    assert "the report was not written, which is a bug: ZeroDivisionError" in capsys.readouterr().err
+    governed.ticks(1)
+    assert governed.daemon.error is None
+    assert not governed.daemon.ended.is_set()
+
+
+def test_missed_ticks_are_counted_once(governed):
+    """The meter counts them by their grid; what the scheduler tells of other jobs is counted here."""
+    governed.daemon.missed("tick")
+    governed.daemon.missed("report")
+    assert governed.daemon._meter.ticks_missed == {"tick": 0, "report": 1}
 
 
 def test_the_journal_is_cut_at_snapshots(governed, monkeypatch):

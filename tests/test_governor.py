@@ -312,7 +312,35 @@ def test_dry_run_acts_on_nothing_and_says_what_it_would_do():
     stage.tick(150)
     assert stage.actions == []
     assert stage.kinds()[4:] == [E.GRAVITY_WELL_CONFIRMED]
-    assert sum(refusal.guard == Guard.DRY_RUN and refusal.rule == "isolate" for refusal in stage.refusals) == 148
+    assert sum(refusal.guard == Guard.DRY_RUN and refusal.rule == "isolate" for refusal in stage.refusals) == 1
+
+
+def test_a_dry_run_counts_what_it_would_have_done_as_done():
+    """Of four bad nodes of a cluster of 8 two would be out, so the budget holds the others; clean ones would return."""
+    stage = governing(50, 7, dry_run=True)
+    for bad in (4.0, 4.1, 4.2, 4.3):
+        stage.make_bad(f"n{bad * 10 - 40:.0f}", gravity=bad)
+    stage.tick(30)
+    held = {(refusal.guard, refusal.subject) for refusal in stage.refusals if refusal.rule == "isolate"}
+    assert held == {
+        *((Guard.DRY_RUN, node) for node in ("n2", "n3")),
+        *((Guard.BUDGET_CLUSTER, node) for node in ("n0", "n1")),
+    }
+    stage.make_good("n2", "n3")
+    stage.tick(200)
+    assert stage.actions == []
+    assert (Guard.DRY_RUN, "n1") in {(refusal.guard, refusal.subject) for refusal in stage.refusals}
+
+
+def test_a_storm_says_of_every_node_that_it_is_left_alone():
+    """Node, value, threshold and guard, in every tick of the storm and for nobody else."""
+    stage = governing(20, 2)
+    stage.make_bad(*stage.topology.nodes[:12], gravity=2.5)
+    stage.tick(3)
+    left = [refusal for refusal in stage.refusals if refusal.guard is Guard.STORM]
+    assert sorted({refusal.subject for refusal in left}) == sorted(stage.topology.nodes[:12])
+    assert len(left) == 36
+    assert {(refusal.rule, refusal.observed, refusal.limit) for refusal in left} == {("isolate", 2.5, 1.5)}
 
 
 def test_a_plant_that_cannot_isolate_is_only_watched():

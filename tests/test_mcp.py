@@ -2,8 +2,10 @@
 
 import json
 import re
+import sqlite3
 import sys
 import time
+from contextlib import closing
 
 import anyio
 import pytest
@@ -18,6 +20,7 @@ from controller.api.server import ApiServer
 from controller.api_client import ApiClient
 from controller.cli import main
 from controller.config import fingerprint
+from controller.proposals import digest, id_of
 from controller.settings import ApiSettings, Config
 from metrics.store.protocol import Point
 from metrics.store.sqlite import SqliteStore
@@ -34,6 +37,7 @@ READ = {
     "explain",
     "proposals",
     "proposal",
+    "verify_proposal",
     "journal",
     "backtest_change",
 }
@@ -103,7 +107,7 @@ def listed(server):
 
 
 def test_without_the_flag_there_are_only_tools_that_read(agent, token):
-    """Nine reading tools, each described, strict in what it takes and structured in what it gives; none that acts."""
+    """Ten reading tools, each described, strict in what it takes and structured in what it gives; none that acts."""
     tools = listed(agent(token=token(Role.OPERATOR)).server)
     assert tools.keys() == READ
     for tool in tools.values():
@@ -227,6 +231,59 @@ def test_proposals_in_short_and_in_full(agent):
     assert "not found: there is no such proposal" in error(agent()("proposal", proposal_id="p-nope"))
 
 
+@pytest.fixture
+def written(daemon, tmp_path):
+    """A proposal that the daemon's journal knows, as the API hands it out, and the journal's file."""
+    file = tmp_path / "govern" / "journal.db"
+    journal = Journal(file)
+    (first,) = journal.append([Event(EventKind.RUN_STARTED, 0.0, {"epoch": 1})], epoch=1, wall_time="w")
+    document = {"title": "Raise the budget", "kind": "budget", "summary": "s", "written_s": 604.0}
+    document["anchor"] = {"seq": 1, "hash": first.hash}
+    document = {"id": id_of(document), **document}
+    data = {"id": document["id"], "sha256": digest(document)}
+    journal.append([Event(EventKind.PROPOSAL_WRITTEN, 604.0, data)], epoch=1, wall_time="w")
+    journal.close()
+    standing = {"status": "proposed", "by": "", "reason": "", "trial": None, "approved_by": "", "intact": True}
+    daemon.told_proposals = [{**document, **standing}]
+    return document, file
+
+
+def test_a_proposal_is_verified_against_the_journal(agent, written):
+    """Its hash, the event that says it was written, its anchor, and how long the whole chain is."""
+    document, _ = written
+    assert answer(agent()("verify_proposal", proposal_id=document["id"])) == {
+        "proven": True,
+        "chain_whole": True,
+        "problem": None,
+        "sha256": digest(document),
+        "written_seq": 2,
+        "anchor_seq": 1,
+        "events": 2,
+    }
+    assert "not found: there is no such proposal" in error(agent()("verify_proposal", proposal_id="p-nope"))
+
+
+def test_a_proposal_that_is_not_what_was_written_is_not_verified(agent, daemon, written):
+    """A changed title, a file that is gone, a broken chain and a missing journal, each told for what it is."""
+    document, file = written
+    (told,) = daemon.told_proposals
+    daemon.told_proposals = [{**told, "title": "Trust me"}]
+    found = answer(agent()("verify_proposal", proposal_id=document["id"]))
+    assert (found["proven"], found["chain_whole"], found["sha256"]) == (False, True, None)
+    assert "was changed: its content has the id p-" in found["problem"]
+    daemon.told_proposals = [{"id": document["id"], "title": "Its file is gone", "intact": False}]
+    found = answer(agent()("verify_proposal", proposal_id=document["id"]))
+    assert (found["proven"], found["chain_whole"], found["problem"]) == (False, True, "Its file is gone")
+    daemon.told_proposals = [told]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE journal SET body = replace(body, '604.0', '604.5') WHERE seq = 2")
+    found = answer(agent()("verify_proposal", proposal_id=document["id"]))
+    assert (found["proven"], found["chain_whole"]) == (False, False)
+    assert "event 2: has been altered" in found["problem"]
+    file.unlink()
+    assert "no journal at" in error(agent()("verify_proposal", proposal_id=document["id"]))
+
+
 def test_the_journal_begins_at_its_newest_events_or_where_asked(agent):
     """Without `after` the newest, with it the following ones and where the next page begins."""
     told = answer(agent()("journal", limit=2))
@@ -322,6 +379,7 @@ def test_without_a_daemon_every_tool_says_so(agent, token):
     """Questions say what to do; commands say besides that their outcome is unknown, and the key to ask again with."""
     call = agent(url="http://127.0.0.1:1", token=token(Role.OPERATOR), act=True)
     questions = {"history": {"metric": "gas"}, "explain": {"subject": "n"}, "proposal": {"proposal_id": "p"}}
+    questions["verify_proposal"] = {"proposal_id": "p"}
     for name in READ - {"backtest_change"}:
         text = error(call(name, **questions.get(name, {})))
         assert "the API at http://127.0.0.1:1 cannot be reached: nothing listens there; start iace govern" in text

@@ -158,16 +158,19 @@ def test_nodes_that_were_out_together_come_back_apart():
 # --- exemptions
 
 
-@pytest.mark.parametrize(("kind", "guard"), [(ExemptionKind.VETO, {Guard.VETO}), (ExemptionKind.MAINTENANCE, set())])
+@pytest.mark.parametrize(
+    ("kind", "guard"), [(ExemptionKind.VETO, Guard.VETO), (ExemptionKind.MAINTENANCE, Guard.MAINTENANCE)]
+)
 def test_an_exempted_node_is_not_isolated(kind, guard):
-    """A veto is explained at every tick; what is under maintenance is not even judged."""
+    """Either is explained at every tick; what is under maintenance is no well, as its evidence does not count."""
     stage = governing()
     stage.tick()
     stage.command(asked.Exempt("n0", kind, 6000.0))
     stage.make_bad("n0", gravity=9.0)
     stage.tick(100)
     assert stage.actions == []
-    assert stage.guards() == guard
+    assert stage.guards() == {guard}
+    assert bool(stage.of(E.GRAVITY_WELL_CONFIRMED)) is (kind is ExemptionKind.VETO)
     assert stage.governor.blocked() == ()
 
 

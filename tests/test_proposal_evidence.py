@@ -1,6 +1,7 @@
 """What proposals expect, and from where: the gray box, backtests of the run itself, idle limits, and the proof."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from controller.config import load
 from controller.estimates import alone, predicted
 from controller.proposal_text import expected, lines, standing
 from controller.proposals import Situation, digest, encode, id_of, propose, write
+from controller.provenance import NotProvenError, prove
 from controller.provenance import load as load_document
-from controller.provenance import prove
 from controller.recording import assemble
 from controller.rehearsal import CHANGES_MAX, NotRehearsedError, Rehearsal, tick_s, with_settings
 from metrics.assessment import Anomaly
@@ -252,36 +253,44 @@ def test_a_proposal_is_proven_whatever_its_layout(proven):
     note(journal, found, digest(found))
     first = prove(load_document(path), journal)
     assert (first.anchor, first.seq, first.events, first.sha256) == (1, 2, 2, digest(found))
-    path.write_text(json.dumps({"proposal": {**found, "status": "approved", "by": "ann"}}, sort_keys=True))
+    standing = {"status": "approved", "by": "ann", "reason": "r", "trial": None, "approved_by": "ann", "intact": True}
+    path.write_text(json.dumps({"proposal": {**found, **standing}}))
     assert prove(load_document(path), journal) == first
+    assert first.sha256 == hashlib.sha256(encode(found)).hexdigest()
 
 
 def test_what_is_not_ours_is_told(proven):
     """Changed content, a changed hash, another run's anchor, an unknown id, and no proposal at all."""
     path, found, journal = proven
-    with pytest.raises(BadDataError, match="knows no proposal"):
+    with pytest.raises(NotProvenError, match="knows no proposal"):
         prove(found, journal)
     note(journal, found, "00" * 32)
-    with pytest.raises(BadDataError, match="was changed: it has SHA-256"):
+    with pytest.raises(NotProvenError, match="was changed: it has SHA-256"):
         prove(found, journal)
-    with pytest.raises(BadDataError, match="was changed: its content has the id p-"):
+    with pytest.raises(NotProvenError, match="was changed: its content has the id p-"):
         prove({**found, "summary": "trust me"}, journal)
     moved = {**found, "anchor": {"seq": 1, "hash": "cd" * 32}}
     moved["id"] = id_of(moved)
     note(journal, moved, digest(moved))
-    with pytest.raises(BadDataError, match=r"is anchored at event 1, which .* contradicts"):
+    with pytest.raises(NotProvenError, match=r"is anchored at event 1, which .* contradicts"):
         prove(moved, journal)
+    with pytest.raises(NotProvenError, match="was changed: its content has the id p-"):
+        prove({"id": found["id"], "title": "Its file is gone"}, journal)
     path.write_text("[]")
     with pytest.raises(BadDataError, match="is no proposal"):
         load_document(path)
-    path.write_text("{")
-    with pytest.raises(BadDataError, match="is no proposal"):
-        load_document(path)
+    for text in ("{", '{"id": "p-1", "written_s": NaN}', '{"title": "no id"}'):
+        path.write_text(text)
+        with pytest.raises(BadDataError, match="is no proposal"):
+            load_document(path)
 
 
 def test_where_one_stands_reads_as_a_sentence():
     """Status, by whom, why, and the trial."""
     told = {"status": "verified", "by": "ann", "reason": "as discussed", "trial": 3}
     assert standing(told) == "verified by ann: as discussed (trial 3)"
+    assert standing({**told, "by": "trial", "reason": "healed", "approved_by": "ann"}) == (
+        "verified by trial, approved by ann: healed (trial 3)"
+    )
     assert standing({"status": "proposed", "by": "", "reason": "", "trial": None}) == "proposed"
     assert expected({"estimated": False, "basis": "not estimated: too early"}) == "not estimated: too early"

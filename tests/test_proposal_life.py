@@ -1,6 +1,7 @@
 """A proposal's life: decided, carried out by a trial or a reload, verified or rolled back, or out of time."""
 
 import dataclasses
+import re
 import runpy
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from metrics.haru.plant_model import Environment
 from metrics.observation import Parameters
 from state import command as asked
+from state import proposal_record
 from state.durable import GRAY_BOX
+from state.event import Event
 from state.event import EventKind as E
 from state.healing import HealingPolicy
 from state.isolation import IsolationPolicy
@@ -17,12 +20,14 @@ from state.journal import Journal
 from state.phase import Phase
 from state.proposal_record import RECORDS_KEPT, ProposalStatus
 from state.recovery import recover
-from state.stimulus import ProposalWritten, SettingsBrought, SnapshotDue
+from state.restore import restored
+from state.stimulus import InvariantBroken, ProposalWritten, SettingsBrought, SnapshotDue
 
 Stage = runpy.run_path(str(Path(__file__).with_name("governor_stage.py")))["Stage"]
 IN_FORCE = Parameters().as_dict()
 QUICK = IsolationPolicy(probation_ticks=5, backoff_base_s=10.0, ttl_s=60.0)
 BY_HAND = HealingPolicy(enabled=False, holdoff_s=0.0)
+DETUNED = Environment(frequency_spread=0.15**2 + 0.0023, typical_spread=0.15**2 + 0.0023)
 DRIFTED = Environment(frequency_spread=0.15**2, typical_spread=0.15**2)
 
 
@@ -47,6 +52,24 @@ def status(stage, name="p-1"):
     return str(stage.state.proposals[name].status)
 
 
+def stands(stage, name="p-1"):
+    """Who brought it where it stands, why, and who approved it."""
+    record = stage.state.proposals[name]
+    return record.by, record.reason, record.approved_by
+
+
+def modelled():
+    """A trial of an approved proposal by the model has been applied in a lastingly drifted environment."""
+    stage = governing()
+    stage.environment = DETUNED
+    stage.kpis["gas"] = 0.93
+    stage.tick(20)
+    write(stage, parameters={"lambda1": 0.42, "lambda2": 0.5}, direction=GRAY_BOX)
+    assert decide(stage).accepted
+    stage.until(E.TRIAL_APPLIED)
+    return stage
+
+
 def test_an_approved_change_is_tried_and_verified():
     """The trial names its proposal, and what holds the limits is kept: approved, applied, verified."""
     stage = governing()
@@ -62,10 +85,58 @@ def test_an_approved_change_is_tried_and_verified():
     assert started["reason"] == "proposal p-1, approved by ada"
     assert started["to"] == {**IN_FORCE, "lambda1": 0.45, "lambda2": 0.525}
     assert (status(stage), stage.state.proposals["p-1"].trial) == ("applied", 1)
+    assert stands(stage) == ("trial", "its values are on trial", "ada")
     stage.kpis["action_cost"] = 0.02
     stage.until(E.TRIAL_KEPT)
     assert status(stage) == "verified"
+    by, reason, approved_by = stands(stage)
+    assert (by, approved_by) == ("trial", "ada")
+    assert re.fullmatch(
+        r"healed; violation 0\.0300 to 0\.0000 \(noise alone up to 0\.\d{4}\); objective 0\.0825 to 0\.0225", reason
+    )
     assert stage.plant.parameters == Parameters(lambda1=0.45, lambda2=0.525)
+
+
+def test_a_trial_that_was_only_interrupted_proves_nothing():
+    """Kept for a well, because going back would be worse: its values stay, and it stays applied with the reason."""
+    stage = modelled()
+    stage.make_bad("n0", gravity=4.0)
+    stage.until(E.TRIAL_KEPT)
+    assert stage.plant.parameters == Parameters(lambda1=0.42, lambda2=0.5)
+    assert status(stage) == "applied"
+    by, reason, approved_by = stands(stage)
+    assert (by, approved_by) == ("trial", "ada")
+    assert reason.startswith("a gravity well was confirmed during the trial, and in the environment as it is now going")
+    stage.restart()
+    stage.tick(200)
+    assert (status(stage), stands(stage)[1]) == ("applied", reason)
+
+
+def test_a_trial_that_was_kept_in_hindsight_proves_nothing():
+    """Things got worse, but going back would be worse still: applied, and the reason says both."""
+    stage = modelled()
+    stage.kpis["gas"] = 0.91
+    stage.until(E.TRIAL_KEPT)
+    assert status(stage) == "applied"
+    reason = stands(stage)[1]
+    assert reason.startswith("it made things worse, but in the environment as it is now going back would be worse; ")
+    assert "violation 0.0200 to 0.0400 (noise alone up to 0." in reason
+
+
+def test_a_rollback_that_fails_leaves_it_applied():
+    """Where the last good values do not come back, the values of the trial are in force, and it says why."""
+    stage = governing()
+    write(stage)
+    decide(stage)
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.12
+    stage.until(E.ROLLBACK_INTENDED)
+    assert (status(stage), stands(stage)[1][:8]) == ("applied", "aborted:")
+    stage.plant.parameters = Parameters(lambda1=0.45, lambda2=0.525)
+    stage.plant.obeys = False
+    stage.until(E.ROLLBACK_FAILED)
+    assert status(stage) == "applied"
+    assert stands(stage) == ("trial", "its rollback failed: the last good value was not seen within 10 s", "ada")
 
 
 def test_what_does_not_help_is_rolled_back():
@@ -77,6 +148,9 @@ def test_what_does_not_help_is_rolled_back():
     stage.kpis["action_cost"] = 0.08
     stage.until(E.TRIAL_ROLLED_BACK)
     assert status(stage) == "rolled_back"
+    by, reason, approved_by = stands(stage)
+    assert (by, approved_by) == ("trial", "ada")
+    assert reason == "it made things worse; violation 0.0000 to 0.0300; objective 0.0225 to 0.0825"
     assert stage.plant.parameters == Parameters()
     stage.tick(50)
     assert len(stage.of(E.TRIAL_STARTED)) == 1
@@ -93,6 +167,8 @@ def test_a_restart_rolls_its_trial_back_and_forgets_no_proposal():
     assert (status(stage), status(stage, "p-2")) == ("applied", "proposed")
     stage.until(E.TRIAL_ROLLED_BACK)
     assert (status(stage), status(stage, "p-2")) == ("rolled_back", "proposed")
+    assert stands(stage)[0] == "trial"
+    assert stands(stage)[1].startswith("the controller was restarted during the trial")
     decide(stage, "p-2")
     stage.restart()
     stage.until(E.TRIAL_STARTED, 200)
@@ -229,8 +305,84 @@ def test_settings_are_applied_by_a_reload_and_the_rest_by_people():
     stage.tell(SettingsBrought("p-2", "ann"))
     assert (status(stage), status(stage, "p-2")) == ("applied", "proposed")
     assert stage.of(E.PROPOSAL_DECIDED)[-1].data["by"] == "ann"
-    stage.tick(600)
+    stage.tick(590)
     assert [status(stage, name) for name in ("p-1", "p-2", "p-3")] == ["applied", "expired", "approved"]
+
+
+def brought(stage, name="p-1"):
+    """An approved change of settings has been brought by a reload."""
+    stage.tell(ProposalWritten(name, "00" * 32, settings={"isolation.quorum": 4}))
+    decide(stage, name)
+    stage.tell(SettingsBrought(name, "ann"))
+
+
+def test_settings_that_last_are_verified():
+    """After 600 s in force without a hold or a pause, also over a restart; what that proves is said."""
+    stage = governing()
+    brought(stage)
+    assert stands(stage) == ("ann", "its settings are in force", "ada")
+    stage.tick(300)
+    stage.restart()
+    stage.tick(299)
+    assert status(stage) == "applied"
+    stage.tick()
+    assert status(stage) == "verified"
+    assert stands(stage) == (
+        "policy",
+        "in force for 600 s without SAFE_MODE or a pause; its effect was not measured",
+        "ada",
+    )
+
+
+def test_a_hold_or_a_pause_begins_the_wait_of_settings_anew():
+    """Neither counts as lasting, nor does the time before."""
+    stage = governing()
+    brought(stage)
+    stage.tick(500)
+    stage.tell(InvariantBroken("budgets_hold", "3 of 5 out"))
+    stage.tick(200)
+    assert (stage.phase, status(stage)) == (Phase.SAFE_MODE, "applied")
+    assert stage.command(asked.ClearSafeMode()).accepted
+    stage.tick(500)
+    assert stage.command(asked.Pause(150.0)).accepted
+    stage.tick(200)
+    assert (stage.phase, status(stage)) == (Phase.GOVERNING, "applied")
+    stage.tick(600)
+    assert status(stage) == "verified"
+
+
+def test_settings_that_are_taken_back_are_rolled_back():
+    """A reload or restart without them ends what was applied; what is only approved goes on waiting."""
+    stage = governing()
+    brought(stage)
+    stage.tell(ProposalWritten("p-2", "00" * 32, settings={"isolation.quorum": 5}))
+    decide(stage, "p-2")
+    for name, wanted in (("p-1", 4), ("p-2", 5)):
+        stage.tell(SettingsBrought(name, "bob", f"isolation.quorum is 3 and not {wanted}"))
+    assert (status(stage), status(stage, "p-2")) == ("rolled_back", "approved")
+    assert stands(stage) == ("bob", "isolation.quorum is 3 and not 4", "ada")
+    stage.tell(SettingsBrought("p-1", "bob"))
+    stage.tick(700)
+    assert status(stage) == "rolled_back"
+
+
+def test_events_and_snapshots_of_earlier_versions_are_understood():
+    """A proposal without hash, a trial that ends without a reason, and a record without the later fields."""
+    stage = governing()
+    write(stage)
+    decide(stage)
+    stage.until(E.TRIAL_APPLIED)
+    state = stage.replayed()
+    state.apply(Event(E.PROPOSAL_WRITTEN, stage.now_s, {"id": "p-old"}))
+    data = {"trial": 1, "key": "rollback-9", "to": IN_FORCE, "fault": "nobody"}
+    state.apply(Event(E.ROLLBACK_INTENDED, stage.now_s, data))
+    state.apply(Event(E.TRIAL_ROLLED_BACK, stage.now_s, {"trial": 1}))
+    assert (state.proposals["p-1"].status, state.proposals["p-1"].reason) == (ProposalStatus.ROLLED_BACK, "")
+    plain = state.as_plain()
+    for record in plain["proposals"]:
+        for name in ("approved_by", "sha256", "since_s"):
+            del record[name]
+    assert restored(plain, daemon=True).proposals["p-1"].status is ProposalStatus.ROLLED_BACK
 
 
 def test_only_so_many_are_remembered():
@@ -243,3 +395,19 @@ def test_only_so_many_are_remembered():
     assert len(stage.state.proposals) == RECORDS_KEPT
     assert next(iter(stage.state.proposals)) == "open"
     assert f"p-{RECORDS_KEPT + 19}" in stage.state.proposals
+
+
+def test_values_in_force_for_good_are_forgotten_like_all_that_is_over(monkeypatch):
+    """One whose trial proved nothing comes to nothing more; one whose trial is open does, and lasting settings do."""
+    monkeypatch.setattr(proposal_record, "RECORDS_KEPT", 10)
+    stage = modelled()
+    brought(stage, "p-settings")
+    for number in range(20):
+        write(stage, f"p-x{number}", previous={**IN_FORCE, "lambda1": 0.9})
+        decide(stage, f"p-x{number}", approve=False)
+    assert {"p-1", "p-settings"} <= stage.state.proposals.keys()
+    stage.make_bad("n0", gravity=4.0)
+    stage.until(E.TRIAL_KEPT)
+    write(stage, "p-last")
+    assert "p-1" not in stage.state.proposals
+    assert {"p-last", "p-settings"} <= stage.state.proposals.keys()

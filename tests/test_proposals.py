@@ -113,7 +113,7 @@ def test_a_budget_that_bound_is_raised_to_what_it_refused(eventful_run):
         ("budget_absolute", 3.0, 2.0, {"isolation.absolute_max": {"from": 2, "to": 3}}),
         ("quorum", 2.0, 3.0, {}),
         ("evidence_nodes", 4.0, 5.0, {}),
-        ("rate_limit", 0.4, 1.0, {"isolation.rate_per_minute": {"from": 5.0, "to": 10.0}}),
+        ("rate_limit", 0.4, 1.0, {"isolation.rate_share": {"from": 0.25, "to": 0.5}}),
     ],
 )
 def test_each_budget_is_raised_only_where_a_number_mends_it(healthy_run, guard, observed, limit, change):
@@ -135,7 +135,9 @@ def test_holds_that_pass_by_themselves_are_no_findings(healthy_run):
 
 def test_kept_trials_become_a_vector_with_what_they_measured(eventful_run):
     """From the first value to the last, with the measured effect and its standard error."""
-    (found,) = of_kind(proposals(eventful_run), "parameters")
+    in_force = Parameters(lambda2=0.4375)
+    (found,) = of_kind(proposals(eventful_run, parameters=in_force), "parameters")
+    assert found["conditions"] == in_force.as_dict()
     assert found["title"] == "Keep lambda2 0.35 → 0.4375"
     assert found["change"]["parameters"] == {"lambda2": {"from": 0.35, "to": 0.4375}}
     assert found["expectation"]["estimated"] is True
@@ -206,10 +208,10 @@ def test_several_kept_trials_are_measured_from_first_to_last(eventful_run):
     for number, item in enumerate(eventful_run.events):
         if item.event.kind is EventKind.ROLLBACK_INTENDED:
             measured = {**item.event.data["measured"], "objective": 0.03}
-            kept = Event(EventKind.TRIAL_KEPT, 525.0, {"trial": 2, "measured": measured})
+            kept = Event(EventKind.TRIAL_KEPT, 525.0, {"trial": 2, "measured": measured, "healed": True})
             eventful_run.events[number] = Recorded(item.seq, item.hash, kept)
     eventful_run.events = [item for item in eventful_run.events if item.event.kind is not EventKind.TRIAL_ROLLED_BACK]
-    (found,) = of_kind(proposals(eventful_run), "parameters")
+    (found,) = of_kind(proposals(eventful_run, parameters=Parameters(lambda2=0.546875)), "parameters")
     assert found["change"]["parameters"] == {"lambda2": {"from": 0.35, "to": 0.546875}}
     assert found["expectation"]["effects"]["objective"]["change"] == pytest.approx(0.03 - 0.09)
 
@@ -243,8 +245,8 @@ def test_proposals_are_written_whole_under_their_ids(eventful_run, tmp_path):
     assert [path.name for path in paths] == [f"{item['id']}.json" for item in found]
     for path, item in zip(paths, found, strict=True):
         assert json.loads(path.read_bytes()) == item
-        canonical = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        assert hashlib.sha256(canonical).hexdigest() == digest(item) == written(item).sha256
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest(item) == written(item).sha256
+        assert list(json.loads(path.read_bytes())) == sorted(item)
     assert sorted((tmp_path / "proposals").iterdir()) == sorted(paths)
 
 

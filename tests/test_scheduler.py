@@ -1,6 +1,7 @@
 """The schedule of real-time plants: by the monotonic clock, never two ticks at once, lost ones not made up for."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import apscheduler.schedulers.base
@@ -103,6 +104,18 @@ def test_leaving_waits_for_the_tick_under_way():
     count = len(finished)
     threading.Event().wait(0.05)
     assert len(finished) == count
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_scheduler_that_has_died_can_be_told():
+    """A next time that no date can hold ends its thread, and nothing would ever be done again."""
+    with JobScheduler([Job("tick", lambda: None, 1.0)]) as sound:
+        assert sound.alive
+    with JobScheduler([Job("report", lambda: None, 1e12)]) as scheduler:
+        until_s = time.monotonic() + PATIENCE_S
+        while scheduler.alive and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert not scheduler.alive
 
 
 def test_missed_grid_points_are_left_out():

@@ -49,8 +49,9 @@ class ActTools:
     def approve_proposal(self, proposal_id: ProposalId, reason: Reason, idempotency_key: Key = None) -> answers.Done:
         """Approve an improvement proposal that waits for a decision.
 
-        Only after you have read it with `proposal` and, where it changes settings, tried it with `backtest_change`,
-        and only where the people you work for leave that decision to you. It cannot be taken back.
+        Only after you have read it with `proposal`, proven it with `verify_proposal` and, where it changes settings,
+        tried it with `backtest_change`, and only where the people you work for leave that decision to you. It cannot
+        be taken back.
         """
         return self._order(("proposals", proposal_id, "approve"), {"reason": reason}, idempotency_key)
 

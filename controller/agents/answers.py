@@ -135,6 +135,20 @@ class Proposal(Answer):
     omitted: Omitted
 
 
+class Proof(Answer):
+    """Whether a proposal is what was journaled."""
+
+    proven: bool
+    chain_whole: bool = Field(description="Whether every event of the journal follows from the one before it.")
+    problem: str | None = Field(default=None, description="What contradicts what; null where it is proven.")
+    sha256: str | None = Field(default=None, description="Of the document's file, as it was journaled.")
+    written_seq: int | None = Field(default=None, description="The event that says it was written.")
+    anchor_seq: int | None = Field(
+        default=None, description="The event up to which the journal stood when it was made."
+    )
+    events: int | None = Field(default=None, description="How many events were checked.")
+
+
 class Journal(Answer):
     """Events, oldest first."""
 

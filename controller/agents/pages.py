@@ -23,7 +23,7 @@ Work in this order:
    them before you judge it.
 3. Backtest: try a change of settings with `backtest_change` before you recommend it.
 4. Propose: tell people what you found, with the figures and journal sequences it stands on. Proposals of the
-   controller wait for a decision; where it is yours, decide with a reason.
+   controller wait for a decision; where it is yours, `verify_proposal`, then decide with a reason.
 
 Never guess: null and "unknown" mean that nobody knows, and a cut answer says so in `omitted`. The controller already
 isolates and heals by itself, so acting by hand is the exception. In SAFE_MODE find the cause and tell a person; ending
@@ -60,6 +60,7 @@ _PAGES = {
     "model.md": "the mathematics of the governed system, the gravity field and healing",
     "govern.md": "how the daemon lives, holds and lets itself be steered",
     "healing.md": "what asks for a parameter trial and how it is judged",
+    "proposals.md": "what is in an improvement proposal, what becomes of it and how it is proven",
     "agents.md": "which tools there are, and what is refused",
     "backtest.md": "what a backtest shows and what it cannot show",
     "configuration.md": "every setting with default, unit and reason",

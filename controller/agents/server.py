@@ -24,6 +24,7 @@ from controller.agents.act_tools import ActTools
 from controller.agents.backtest_tool import BacktestTool, Bench
 from controller.agents.daemon import AskedDaemon
 from controller.agents.pages import INSTRUCTIONS, glossary, investigation, pages
+from controller.agents.proof_tool import ProofTool
 from controller.agents.read_tools import ReadTools
 from controller.api_client import ApiClient
 
@@ -41,7 +42,8 @@ def create_server(client: ApiClient, bench: Bench, *, act: bool) -> MCPServer[An
         act: whether the tools that act are there.
     """
     daemon = AskedDaemon(client)
-    tools = [*_read_tools(ReadTools(daemon), BacktestTool(bench)), *(_act_tools(ActTools(daemon)) if act else ())]
+    reading = _read_tools(ReadTools(daemon), ProofTool(daemon, bench.data_dir), BacktestTool(bench))
+    tools = [*reading, *(_act_tools(ActTools(daemon)) if act else ())]
     server: MCPServer[Any] = MCPServer(
         "iace",
         title="IACE governance controller",
@@ -68,7 +70,7 @@ def investigate(symptom: str) -> str:
     return investigation(symptom)
 
 
-def _read_tools(read: ReadTools, bench: BacktestTool) -> list[Tool]:
+def _read_tools(read: ReadTools, proof: ProofTool, bench: BacktestTool) -> list[Tool]:
     titles: dict[Callable[..., object], str] = {
         read.state: "Where the controller stands",
         read.kpis: "KPIs now, with limits",
@@ -77,6 +79,7 @@ def _read_tools(read: ReadTools, bench: BacktestTool) -> list[Tool]:
         read.explain: "Why, or why not",
         read.proposals: "Improvement proposals",
         read.proposal: "One proposal in full",
+        proof.verify_proposal: "Whether a proposal is what was written",
         read.journal: "What has happened",
         bench.backtest_change: "Try a change of settings on the past",
     }

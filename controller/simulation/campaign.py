@@ -13,6 +13,7 @@ from controller.simulation.streams import share
 from controller.simulation.swarm import draw
 
 LIFE_HOURS = {"light": 30.0, "full": 5.0}
+LEAST_HOURS = {"light": 4.0, "full": 1.0}  # half of them calm: with less, not everything has the time to come to rest
 NODES = {"light": (4, 64), "full": (5, 12)}
 
 
@@ -38,7 +39,7 @@ def schedules(seed: int, hours: float, nodes: int | None = None, world: str = LI
     """Schedules of `hours` in all, for the seeds from `seed` on; plants of every size where `nodes` is None."""
     low, high = NODES[world]
     while hours > 0.0:
-        length = min(hours, LIFE_HOURS[world])
+        length = LIFE_HOURS[world] if hours >= LIFE_HOURS[world] + LEAST_HOURS[world] else hours
         count = nodes if nodes is not None else low + int(share(seed, "nodes") * (high - low + 1))
         yield draw(seed, length, count, world=world)
         seed, hours = seed + 1, hours - length

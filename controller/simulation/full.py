@@ -149,8 +149,9 @@ class FullWorld:
     def befall(self, fault: Fault) -> None:
         """Let a fault begin, and note its end."""
         match fault.kind:
-            case FaultKind.CLOCK_ZERO:
-                self._stepped_s = self._lived_s
+            case FaultKind.PLANT_CLOCK:
+                ahead_s = fault.args["ahead_s"]
+                self._stepped_s = self._lived_s if ahead_s is None else self._stepped_s - float(ahead_s)
             case FaultKind.PLANT_RESTART:
                 self._restart(forgets=bool(fault.args["forgets"]))
             case FaultKind.OUTSIDER:

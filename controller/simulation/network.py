@@ -150,10 +150,11 @@ class Link:
             self._unanswered("the answer is late")
         if lost is not None and lost.args["what"] == "request":
             self._unanswered("the request was lost")
+        if take(FaultKind.REFUSE) is not None:
+            # Neither is a copy executed later: a plant gives the same key the same answer.
+            raise PlantRefusedError(message.what, "not now")
         if doubled is not None:
             self._network.deliver_later(message, now_s + float(doubled.args["late_s"]))
-        if take(FaultKind.REFUSE) is not None:
-            raise PlantRefusedError(message.what, "not now")
         self._core.execute(message)
         if lost is not None:
             self._unanswered("the reply was lost")

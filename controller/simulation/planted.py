@@ -75,9 +75,9 @@ class _WallTime(PlantTime):
         super().__init__(resumed_s)
         self._clock, self._offset_at_start_s = clock, clock.wall_offset_s
 
-    def at(self, plant_time_s: float) -> float:
+    def at(self, tick: int, plant_time_s: float) -> float:
         """The plant's time, moved by whatever the wall clock has been stepped by since the start."""
-        return super().at(plant_time_s) + self._clock.wall_offset_s - self._offset_at_start_s
+        return super().at(tick, plant_time_s) + self._clock.wall_offset_s - self._offset_at_start_s
 
 
 class _HeedlessLoop(Loop):

@@ -33,7 +33,7 @@ class FaultKind(StrEnum):
     STALL = "stall"
     REPEAT = "repeat"
     WALL_STEP = "wall_step"
-    CLOCK_ZERO = "clock_zero"
+    PLANT_CLOCK = "plant_clock"
     PLANT_RESTART = "plant_restart"
     SICK = "sick"
     FLAP = "flap"

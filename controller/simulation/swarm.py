@@ -161,7 +161,7 @@ _DRAWN: Mapping[FaultKind, Callable[[_Dice], tuple[float, dict[str, Any]]]] = {
     FaultKind.STALL: lambda dice: (dice.lasting(30.0, 1800.0), {}),
     FaultKind.REPEAT: lambda dice: (dice.lasting(30.0, 900.0), {}),
     FaultKind.WALL_STEP: lambda dice: (0.0, {"step_s": dice.of(-7200.0, 7200.0)}),
-    FaultKind.CLOCK_ZERO: lambda _dice: (0.0, {}),
+    FaultKind.PLANT_CLOCK: lambda dice: (0.0, {"ahead_s": dice.of(None, 7200.0)}),
     FaultKind.PLANT_RESTART: lambda dice: (dice.lasting(1.0, 600.0), {"forgets": dice.chance(1 / 2)}),
     FaultKind.SICK: lambda dice: _nodes(dice, 120.0, 7200.0),
     FaultKind.FLAP: lambda dice: (

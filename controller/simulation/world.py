@@ -135,8 +135,9 @@ class LightWorld:
     def befall(self, fault: Fault) -> None:
         """Let what happens by itself happen."""
         match fault.kind:
-            case FaultKind.CLOCK_ZERO:
-                self._stepped_s = self._now_s
+            case FaultKind.PLANT_CLOCK:
+                ahead_s = fault.args["ahead_s"]
+                self._stepped_s = self._now_s if ahead_s is None else self._stepped_s - float(ahead_s)
             case FaultKind.PLANT_RESTART:
                 self._restart(fault)
             case FaultKind.JOIN:

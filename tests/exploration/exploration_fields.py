@@ -49,6 +49,8 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
     "NodeGovernance": {
         "_policy": _NO_INPUT,
         "_renewed_at": "a tick is as long as a renewal waits",
+        "_dry_run": _NO_INPUT,
+        "_spared": _NEXT_TICK,
         "_tick_s": _NEXT_TICK,
     },
     "WellWatch": {
@@ -56,6 +58,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "_topology": _NO_INPUT,
         "clusters": "clusters never look bad",
         "sighted": _NEXT_TICK,
+        "looking_bad": _NEXT_TICK,
         "_drift_ticks": _NO_INPUT,
     },
     "Confirmation": {"_critical": _NO_INPUT, "_clean_below": _NO_INPUT, "_bad_now": _NEXT_TICK},
