@@ -25,6 +25,7 @@ from state.proposal_record import ProposalRecord, ProposalStatus, remember
 SELF_ENDING: frozenset[EventKind | None] = frozenset({None, EventKind.STORM_DETECTED, EventKind.SENSORS_DOUBTED})
 RETRIED: frozenset[EventKind | None] = frozenset({EventKind.PHASE_FAILED, EventKind.PHASE_UNDECIDED})
 COMMANDS_KEPT = 256  # a repeated command is recognised among so many; a client that repeats does so within minutes
+STATE_VERSION = 2  # of what the state holds and what events mean for it; a snapshot of another one cannot be compared
 POLICY = "policy"  # who isolated a node, where nobody did by hand
 TRIAL = "trial"  # who brought a proposal where it stands, where its trial did
 

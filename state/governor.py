@@ -17,7 +17,7 @@ from metrics.observation import Capability
 from state import stimulus as told
 from state.command import ExemptionKind
 from state.decision import Decision, Draft
-from state.durable import RETRIED, SELF_ENDING, DurableState
+from state.durable import RETRIED, SELF_ENDING, STATE_VERSION, DurableState
 from state.event import EventKind
 from state.healing import HealingPolicy
 from state.isolation import SAFETY_GUARDS, Guard, IsolationPolicy, Refusal
@@ -364,4 +364,4 @@ class Governor:
         draft.record(EventKind.STOPPED, exit_code=stopped.exit_code, reason=stopped.reason)
 
     def _snapshot_due(self, draft: Draft, _due: told.SnapshotDue) -> None:
-        draft.record(EventKind.SNAPSHOT, state=self.state.as_plain())
+        draft.record(EventKind.SNAPSHOT, state=self.state.as_plain(), version=STATE_VERSION)

@@ -1,7 +1,8 @@
 """Where was the controller when it stopped? The durable state, rebuilt from the journal and checked on the way.
 
 Every entry is checked against the chain, and every snapshot against the state that the events before it give: a journal
-that is not whole, or not ours, is refused, and the message names the event.
+that is not whole, or not ours, is refused, and the message names the event. A snapshot that another version has taken
+is believed for the chain's sake: what its events give today need not be what they gave then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metrics.errors import BadDataError
-from state.durable import DurableState
+from state.durable import STATE_VERSION, DurableState
 from state.event import EventKind
 from state.journal import Journal
 from state.machine import PhaseMachine
@@ -42,7 +43,8 @@ def recover(journal: Journal, *, daemon: bool) -> Recovered:
         event = entry.event
         if event.kind is EventKind.SNAPSHOT:
             kept = restored(event.data.get("state", {}), daemon=daemon)  # type: ignore[arg-type]  # checked there
-            if at_s is not None and kept.snapshot() != state.snapshot():
+            ours = event.data.get("version") == STATE_VERSION
+            if ours and at_s is not None and kept.snapshot() != state.snapshot():
                 raise BadDataError(f"{journal.path}: event {entry.seq}: the snapshot is not what its events give")
             state = kept
             snapshots.append(entry.seq)

@@ -189,6 +189,18 @@ def test_a_snapshot_that_its_events_do_not_give_is_refused(tmp_path):
     journal.close()
 
 
+def test_a_snapshot_of_an_older_version_is_believed(tmp_path):
+    """What its events give today need not be what they gave then, and the chain says that nobody has changed it."""
+    stage = eventful()
+    seq = snapshots_of(stage)[-1]
+    events = [reread(event) for event in stage.events[:seq]]
+    del events[seq - 1].data["version"]
+    events[seq - 1].data["state"]["nodes"]["n8"]["offences"] = 0
+    journal = written(tmp_path / "journal.db", events)
+    assert recover(journal, daemon=True).state.nodes["n8"].offences == 0
+    journal.close()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("phase", "NOWHERE"), ("nodes", {"n8": {"status": "odd"}}), ("trial", {"number": 1}), ("extra", 1), ("wells", 5)],
