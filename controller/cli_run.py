@@ -132,7 +132,8 @@ def _run(options: argparse.Namespace) -> int:
         scenario = load_scenario(options.scenario)
     with RunConsole(config.catalogue()) as console:
         last_scrape = LastScrape(options.textfile, options.pushgateway)
-        command = shlex.join(["iace", *options.words])
+        # Proposals print it for those who carry them out, which a dry run would not.
+        command = shlex.join(["iace", *(word for word in options.words if word != "--dry-run")])
         job = Job(config, scenario, options.data_dir, options.report, options.dry_run, last_scrape, command)
         finished = execute(job, console)
     options.code = finished.outcome.code

@@ -133,7 +133,7 @@ def written(proposal: Mapping[str, object]) -> ProposalWritten:
         digest(proposal),
         document["expires_s"],
         parameters={name: item["to"] for name, item in change["parameters"].items()} if tried else None,
-        previous=document["conditions"] if tried else None,
+        previous=document["conditions"],
         direction=document["direction"] if tried else "",
         settings={path: item["to"] for path, item in change["settings"].items()} or None,
     )

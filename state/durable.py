@@ -618,8 +618,9 @@ def _proposal_written(state: DurableState, event: Event) -> None:
     record.sha256 = str(data.get("sha256", ""))
     for name in ("expires_s", "parameters", "settings"):
         setattr(record, name, data.get(name))
+    record.previous = data.get("from")
     if record.parameters is not None:
-        record.previous, record.direction = data["from"], _text(event, "direction")
+        record.direction = _text(event, "direction")
     remember(state.proposals, record, None if state.trial is None else state.trial.proposal)
 
 

@@ -310,7 +310,8 @@ class Governor:
         self._trials.roll_back(draft, "Phase IV is over")
 
     def _proposal_written(self, draft: Draft, written: told.ProposalWritten) -> None:
-        change = {} if written.parameters is None else {"from": written.previous, "direction": written.direction}
+        found_under = {} if written.previous is None else {"from": written.previous}
+        direction = {} if written.parameters is None else {"direction": written.direction}
         draft.record(
             EventKind.PROPOSAL_WRITTEN,
             id=written.proposal,
@@ -318,7 +319,8 @@ class Governor:
             expires_s=written.expires_s,
             parameters=written.parameters,
             settings=written.settings,
-            **change,
+            **found_under,
+            **direction,
         )
 
     def _settings_brought(self, draft: Draft, brought: told.SettingsBrought) -> None:

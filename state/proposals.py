@@ -55,13 +55,10 @@ class ProposalGovernance:
 
     def objection(self, record: ProposalRecord) -> str | None:
         """Why a proposal must not be approved as things are, or None; with no plant in sight only its bounds count."""
+        outdated = None if self._parameters is None else _outdated(record, self._parameters)
         if record.parameters is None:
-            return None
-        return (
-            _beyond(record, self._policy)
-            or (self._parameters and _outdated(record, self._parameters))
-            or self._pointless(record)
-        )
+            return outdated
+        return _beyond(record, self._policy) or outdated or self._pointless(record)
 
     def advance(self, draft: Draft) -> None:
         """End those whose time is over or whose parameters are not in force any more; verify settings that last."""
@@ -70,7 +67,7 @@ class ProposalGovernance:
         for record in [record for record in state.proposals.values() if record.open]:
             if record.overdue(draft.now_s):
                 _decide(draft, record, ProposalStatus.EXPIRED, EXPIRY, "its time is over")
-            elif settled and record.parameters is not None:
+            elif settled:
                 reason = _outdated(record, cast("Parameters", self._parameters))
                 if reason is not None:
                     _decide(draft, record, ProposalStatus.EXPIRED, POLICY, reason)
@@ -144,7 +141,7 @@ def _outdated(record: ProposalRecord, parameters: Parameters) -> str | None:
         for name, value in (record.previous or {}).items()
         if now[name] != value and (name != ALPHA or name in (record.parameters or {}))
     ]
-    return f"it is a change of parameters that are not in force any more: {', '.join(moved)}" if moved else None
+    return f"it is about parameters that are not in force any more: {', '.join(moved)}" if moved else None
 
 
 def _beyond(record: ProposalRecord, policy: HealingPolicy) -> str | None:

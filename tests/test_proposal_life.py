@@ -150,7 +150,10 @@ def test_what_does_not_help_is_rolled_back():
     assert status(stage) == "rolled_back"
     by, reason, approved_by = stands(stage)
     assert (by, approved_by) == ("trial", "ada")
-    assert reason == "it made things worse; violation 0.0000 to 0.0300; objective 0.0225 to 0.0825"
+    assert (
+        reason
+        == "it made things worse; violation 0.0000 to 0.0300 (noise alone up to 0.0020); objective 0.0225 to 0.0825"
+    )
     assert stage.plant.parameters == Parameters()
     stage.tick(50)
     assert len(stage.of(E.TRIAL_STARTED)) == 1
@@ -206,6 +209,22 @@ def test_an_approved_change_waits_while_a_guard_forbids_it():
     assert status(stage) == "applied"
 
 
+def test_what_people_are_to_keep_expires_once_it_is_in_force_no_more():
+    """A proposal without a trial that was found under some parameters goes with them, and cannot be approved then."""
+    stage = governing()
+    stage.tell(ProposalWritten("p-keep", "00" * 32, previous=IN_FORCE))
+    stage.tick(5)
+    assert status(stage, "p-keep") == "proposed"
+    stage.plant.parameters = Parameters(lambda1=0.4)
+    stage.tick()
+    assert status(stage, "p-keep") == "expired"
+    by, reason, _ = stands(stage, "p-keep")
+    assert (by, reason) == (
+        "policy",
+        "it is about parameters that are not in force any more: lambda1 is 0.4 and no longer 0.3",
+    )
+
+
 def test_healing_that_has_given_up_does_not_hold_a_person_back():
     """Exhaustion leaves the matter to people, so their decision is carried out within its back-off."""
     stage = governing()
@@ -246,12 +265,12 @@ def test_a_change_of_what_is_no_longer_in_force_is_over():
     stage.tick()
     assert status(stage) == "expired"
     assert stage.state.proposals["p-1"].reason == (
-        "it is a change of parameters that are not in force any more: lambda1 is 0.4 and no longer 0.3"
+        "it is about parameters that are not in force any more: lambda1 is 0.4 and no longer 0.3"
     )
     write(stage, "p-3")
     answer = decide(stage, "p-3")
     assert not answer.accepted
-    assert answer.text.startswith("proposal p-3 cannot be approved: it is a change of parameters that are not in force")
+    assert answer.text.startswith("proposal p-3 cannot be approved: it is about parameters that are not in force")
 
 
 def test_a_change_for_another_environment_is_refused_or_waits():
