@@ -24,10 +24,12 @@ class PlantTime:
     Args:
         resumed_s: the governor's time at which the first observation is taken in; None keeps the plant's own time, as
             in a run, which begins with its plant.
+        live: the plant lives by a clock that may be set; False where what was recorded goes on after its gaps.
     """
 
-    def __init__(self, resumed_s: float | None = None) -> None:
+    def __init__(self, resumed_s: float | None = None, *, live: bool = True) -> None:
         self._resumed_s = resumed_s
+        self._live = live
         self._offset_s = 0.0
         self._last: tuple[int, float] | None = None
         self._tick_s: deque[float] = deque(maxlen=REMEMBERED)
@@ -52,8 +54,8 @@ class PlantTime:
 
     def _not_passed_s(self, ticks: int, stepped_s: float) -> float:
         """How much of the step of the plant's clock over so many ticks is no time that has passed."""
-        if stepped_s <= 0.0:
-            return stepped_s
+        if stepped_s <= 0.0 or not self._live:
+            return min(stepped_s, 0.0)
         usual_s = median_low(self._tick_s) if self._tick_s else None
         set_ahead = stepped_s > ticks * (TICK_S_MAX if usual_s is None else JUMP_FACTOR * usual_s)
         if usual_s is not None or not set_ahead:

@@ -28,6 +28,7 @@ from controller.phases.field import field as field_security
 from controller.phases.improvement import improvement
 from controller.phases.initialization import initialization
 from controller.phases.transactions import transactions
+from controller.plant_time import PlantTime
 from controller.plants.factory import make_plant
 from controller.plants.metered import MeteredPlant
 from controller.plants.plant import Plant, PlantInfo
@@ -239,6 +240,7 @@ class _Run:
             record=record,
             policy=settings.isolation,
             deadline_s=config.plant.deadline_s,
+            time=PlantTime(live=info.real_time),
         )
         session = Session(
             config,

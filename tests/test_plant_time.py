@@ -49,6 +49,13 @@ def test_a_clock_that_goes_ahead_at_once_gains_nothing_either():
     assert lived(time, 3, start=3, offset_s=7200.0) == 103.0
 
 
+def test_a_recording_goes_on_after_its_gaps():
+    """What was recorded is believed: there is no clock that anybody could set."""
+    time = PlantTime(live=False)
+    lived(time, 10)
+    assert lived(time, 10, start=11, offset_s=7200.0) == 7220.0
+
+
 def test_ticks_that_were_missed_are_time():
     """A hundred ticks that nobody saw took as long as a hundred ticks take."""
     time = PlantTime()
