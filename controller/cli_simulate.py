@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def _simulate(options: argparse.Namespace) -> int:
     from controller.simulation.schedule import FULL, LIGHT, load  # noqa: PLC0415 - as above
     from state.outcome import ExitCode  # noqa: PLC0415 - as above
 
+    logging.getLogger("iace").addHandler(logging.NullHandler())  # what the simulated controller says is not for us
     world = FULL if options.full else LIGHT
     hours = options.hours if options.hours is not None else (FULL_HOURS if options.full else HOURS)
     low = FULL_NODES_MIN if options.full else NODES_MIN

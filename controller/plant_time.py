@@ -28,7 +28,7 @@ class PlantTime:
     """
 
     def __init__(self, resumed_s: float | None = None, *, live: bool = True) -> None:
-        self._resumed_s = resumed_s
+        self._now_s = resumed_s
         self._live = live
         self._offset_s = 0.0
         self._last: tuple[int, float] | None = None
@@ -37,7 +37,7 @@ class PlantTime:
     @property
     def now_s(self) -> float:
         """The latest time that was given, or the one at which it goes on."""
-        return self._resumed_s or 0.0 if self._last is None else self._last[1] + self._offset_s
+        return self._now_s or 0.0
 
     def at(self, tick: int, plant_time_s: float) -> float:
         """The governor's time at the plant's tick `tick` and time `plant_time_s`; never goes back.
@@ -45,12 +45,15 @@ class PlantTime:
         A step far beyond what the ticks since the last one usually take is a clock that was set: they count for as much
         as they usually take.
         """
-        if self._last is None:
-            self._offset_s = 0.0 if self._resumed_s is None else self._resumed_s - plant_time_s
-        else:
+        if self._last is not None:
             self._offset_s -= self._not_passed_s(max(1, tick - self._last[0]), plant_time_s - self._last[1])
+        elif self._now_s is not None:
+            self._offset_s = self._now_s - plant_time_s
         self._last = tick, plant_time_s
-        return plant_time_s + self._offset_s
+        # Never less than before, not even by the rounding of a sum.
+        now_s = plant_time_s + self._offset_s
+        self._now_s = now_s if self._now_s is None else max(self._now_s, now_s)
+        return self._now_s
 
     def _not_passed_s(self, ticks: int, stepped_s: float) -> float:
         """How much of the step of the plant's clock over so many ticks is no time that has passed."""
@@ -67,6 +70,4 @@ class PlantTime:
 
     def rebase(self) -> None:
         """Expect another plant, or the same one started anew: the next observation follows the latest at once."""
-        if self._last is not None:
-            self._resumed_s = self.now_s
-            self._last = None
+        self._last = None

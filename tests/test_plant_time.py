@@ -49,6 +49,16 @@ def test_a_clock_that_goes_ahead_at_once_gains_nothing_either():
     assert lived(time, 3, start=3, offset_s=7200.0) == 103.0
 
 
+def test_rounding_takes_no_time_back():
+    """Sums of fractions are rounded, and still the time never goes back."""
+    time, last_s = PlantTime(0.3), 0.0
+    for tick in range(1, 2000):
+        back_s = 1e7 / 3 if tick % 7 == 0 else 0.1
+        now_s = time.at(tick, 0.1 * tick + back_s)
+        assert now_s >= last_s
+        last_s = now_s
+
+
 def test_a_recording_goes_on_after_its_gaps():
     """What was recorded is believed: there is no clock that anybody could set."""
     time = PlantTime(live=False)
