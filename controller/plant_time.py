@@ -13,7 +13,7 @@ from statistics import median_low
 
 REMEMBERED = 31  # tick lengths; a lasting change of the tick is followed after half as many
 JUMP_FACTOR = 10.0  # times the usual, beyond which the plant's clock has been set and its ticks have not slowed down
-TICK_S_MAX = 3600.0  # the same as long as nothing is usual: nobody looks at a plant less often
+UNKNOWN_S_MAX = 3600.0  # the same as long as nothing is usual, whatever ticks were missed
 
 _log = logging.getLogger(f"iace.{__name__}")
 
@@ -60,7 +60,7 @@ class PlantTime:
         if stepped_s <= 0.0 or not self._live:
             return min(stepped_s, 0.0)
         usual_s = median_low(self._tick_s) if self._tick_s else None
-        set_ahead = stepped_s > ticks * (TICK_S_MAX if usual_s is None else JUMP_FACTOR * usual_s)
+        set_ahead = stepped_s > (UNKNOWN_S_MAX if usual_s is None else JUMP_FACTOR * usual_s * ticks)
         if usual_s is not None or not set_ahead:
             self._tick_s.append(stepped_s / ticks)
         if not set_ahead:
