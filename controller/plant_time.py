@@ -12,6 +12,7 @@ from collections import deque
 from statistics import median_low
 
 REMEMBERED = 31  # tick lengths; a lasting change of the tick is followed after half as many
+LEARNT_TICKS = 3  # fewer tell nothing: the first of them may lie across a time in which the plant stood still
 JUMP_FACTOR = 10.0  # times the usual, beyond which the plant's clock has been set and its ticks have not slowed down
 UNKNOWN_S_MAX = 3600.0  # the same as long as nothing is usual, whatever ticks were missed
 
@@ -59,7 +60,7 @@ class PlantTime:
         """How much of the step of the plant's clock over so many ticks is no time that has passed."""
         if stepped_s <= 0.0 or not self._live:
             return min(stepped_s, 0.0)
-        usual_s = median_low(self._tick_s) if self._tick_s else None
+        usual_s = median_low(self._tick_s) if len(self._tick_s) >= LEARNT_TICKS else None
         set_ahead = stepped_s > (UNKNOWN_S_MAX if usual_s is None else JUMP_FACTOR * usual_s * ticks)
         if usual_s is not None or not set_ahead:
             self._tick_s.append(stepped_s / ticks)

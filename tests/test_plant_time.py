@@ -66,6 +66,15 @@ def test_a_recording_goes_on_after_its_gaps():
     assert lived(time, 10, start=11, offset_s=7200.0) == 7220.0
 
 
+def test_a_plant_that_stood_still_teaches_nothing():
+    """A first tick of a quarter of an hour, as after a stall, does not make a step of two hours look usual."""
+    time = PlantTime(100.0)
+    time.at(1, 30.0)
+    assert time.at(2, 1020.0) == 1090.0
+    assert time.at(3, 8250.0) == 1090.0
+    assert lived(time, 3, start=4, tick_s=30.0, offset_s=8160.0) == 1180.0
+
+
 def test_ticks_that_were_missed_are_time():
     """A hundred ticks that nobody saw took as long as a hundred ticks take."""
     time = PlantTime()
