@@ -36,7 +36,7 @@ NUMBERS = {"backoff_base_s": 20.0, "probation_ticks": 20, "flap_offences": 50, "
 SETTINGS = {f"IACE_ISOLATION__{name.upper()}": str(value) for name, value in NUMBERS.items()}
 INTENTS = {E.ISOLATION_INTENDED, E.RENEWAL_INTENDED, E.RESTORATION_INTENDED, E.TRIAL_STARTED, E.ROLLBACK_INTENDED}
 WALL = "2030-01-01T00:00:00Z"
-IMPATIENCE_S = 200.0  # what a kill has left unknown is given up after verify_s by the clock: beyond it something is broken
+IMPATIENCE_S = 200.0  # what a kill has left unknown is given up after verify_s by the clock
 
 
 class Plant:
