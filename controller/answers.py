@@ -23,8 +23,6 @@ from metrics.telemetry import Telemetry
 from state.command import Command, DecideProposal
 from state.journal import Journal
 
-PROPOSALS = "proposals"  # the directory of their documents
-
 
 class Answers:
     """The half of `controller.port.Port` that asks.
@@ -98,12 +96,12 @@ class Answers:
 
     def proposals(self) -> Sequence[Json]:
         """The improvement proposals with their status, the newest first."""
-        return daemon_view.proposals(self._view, self._directory / PROPOSALS)
+        return daemon_view.proposals(self._view, self._directory / rundir.PROPOSALS)
 
     def _objection(self, command: Command) -> str | None:
         """What stands against a command that only files tell: what is approved must be what was written."""
         if isinstance(command, DecideProposal):
-            return daemon_view.damage(self._view, self._directory / PROPOSALS, command.proposal)
+            return daemon_view.damage(self._view, self._directory / rundir.PROPOSALS, command.proposal)
         return None
 
     def not_ready(self) -> Sequence[str]:

@@ -267,7 +267,7 @@ class Daemon(Answers):
             )
             if self._stays.sinks is not None:
                 self._stays.sinks.writer.flush()
-        proposals_dir = self._directory / "proposals"
+        proposals_dir = self._directory / rundir.PROPOSALS
         try:
             # Settings are rehearsed on what was recorded, which takes a while: not in anybody's turn.
             new = daemon_report.new_proposals(record, situation, self.proposals())
@@ -283,7 +283,7 @@ class Daemon(Answers):
             self._console.say(f"the report was not written, which is a bug: {type(bug).__name__}: {bug}")
 
     def _keep_proposals(self, new: Sequence[Mapping[str, object]]) -> None:
-        write(new, self._directory / "proposals")
+        write(new, self._directory / rundir.PROPOSALS)
         with suppress(TurnError), self._having_turn():
             for proposal in new:
                 self._tell(written(proposal))

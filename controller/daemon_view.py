@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from controller.carrying_out import PEOPLE, RELOAD, TRIAL
 from controller.explanations import Explanation
 from controller.record import Recorded
 from controller.wording import sentence
@@ -26,6 +27,7 @@ from state.event import Event
 from state.isolation import Guard, IsolationPolicy
 from state.journal import Entry
 from state.phase import Phase
+from state.proposal_record import ProposalStatus
 from state.view import NodeView, view
 
 WAYS_OUT: Mapping[str, str] = {
@@ -272,13 +274,13 @@ def _content(record: Mapping[str, Any], directory: Path) -> tuple[bytes, str | N
 
 def _journaled(record: Mapping[str, Any], damage: str) -> dict[str, Any]:
     settings, parameters, previous = record["settings"] or {}, record["parameters"] or {}, record["previous"] or {}
-    carried_out_by = "trial" if parameters else "reload" if settings else "people"
+    title = damage[0].upper() + damage[1:]
     return {
         "id": record["id"],
         "kind": "unknown",
-        "title": damage[0].upper() + damage[1:],
-        "summary": f"{damage[0].upper()}{damage[1:]}: this is what the journal knows of it. It cannot be approved.",
-        "carried_out_by": carried_out_by,
+        "title": title,
+        "summary": f"{title}: this is what the journal knows of it. It cannot be approved.",
+        "carried_out_by": TRIAL if parameters else RELOAD if settings else PEOPLE,
         "written_s": record["written_s"],
         "expires_s": record["expires_s"],
         "change": {
@@ -289,7 +291,7 @@ def _journaled(record: Mapping[str, Any], damage: str) -> dict[str, Any]:
 
 
 def _waits(record: Mapping[str, Any]) -> bool:
-    return record["status"] == "approved" and bool(record["parameters"] or record["settings"])
+    return record["status"] == ProposalStatus.APPROVED and bool(record["parameters"] or record["settings"])
 
 
 def _waiting(seen: View, record: Mapping[str, Any], held: Sequence[Explanation]) -> dict[str, Any]:

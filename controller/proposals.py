@@ -20,6 +20,7 @@ from pathlib import Path
 from controller.anomalies import grouped
 from controller.budgets import budget_findings
 from controller.carrying_out import ID, TRIAL, Way, way
+from controller.config import DEFAULT_FILE
 from controller.estimates import Estimate, Sure, not_estimated, replayed
 from controller.files import jsonable, write_atomically
 from controller.findings import Finding, kept_finding, sensor_findings
@@ -69,7 +70,7 @@ class Situation:
     journal_tip: tuple[int, str]
     config: Config
     command: str
-    config_file: str = "iace.toml"
+    config_file: str = str(DEFAULT_FILE)
     parameters: Parameters | None = None
     unhealthy: Sequence[str] = ()
     environment: Environment | None = None

@@ -17,6 +17,7 @@ from state.machine import PhaseMachine
 
 JOURNAL = "journal.db"
 TELEMETRY = "telemetry.db"
+PROPOSALS = "proposals"
 OPEN = "open"
 DAEMON = "govern"
 

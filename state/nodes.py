@@ -145,9 +145,11 @@ class NodeGovernance:
             self._blocked_clusters(draft, standing, seen)
         else:
             self._leave(draft, seen, np.flatnonzero(self._wells.looking_bad), Guard.STORM)
-        spared = [seen.topology.index[node] for node in sorted(self._spared) if node in seen.topology.index]
-        bad = seen.assessed() & (seen.reading.gravity > self._policy.gravity_critical)
-        self._leave(draft, seen, np.array([index for index in spared if bad[index]], dtype=np.intp), Guard.MAINTENANCE)
+        if self._spared:
+            bad = seen.assessed() & (seen.reading.gravity > self._policy.gravity_critical)
+            spared = (seen.topology.index.get(node) for node in self._spared)
+            left = sorted(index for index in spared if index is not None and bad[index])
+            self._leave(draft, seen, np.array(left, dtype=np.intp), Guard.MAINTENANCE)
         self._readmit(draft, seen, licence)
 
     def restore(self, draft: Draft, node: str, reason: str, by: str = POLICY) -> None:

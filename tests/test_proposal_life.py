@@ -58,6 +58,15 @@ def stands(stage, name="p-1"):
     return record.by, record.reason, record.approved_by
 
 
+def on_trial():
+    """The next fixed step was proposed, approved and applied."""
+    stage = governing()
+    write(stage)
+    decide(stage)
+    stage.until(E.TRIAL_APPLIED)
+    return stage
+
+
 def modelled():
     """A trial of an approved proposal by the model has been applied in a lastingly drifted environment."""
     stage = governing()
@@ -125,10 +134,7 @@ def test_a_trial_that_was_kept_in_hindsight_proves_nothing():
 
 def test_a_rollback_that_fails_leaves_it_applied():
     """Where the last good values do not come back, the values of the trial are in force, and it says why."""
-    stage = governing()
-    write(stage)
-    decide(stage)
-    stage.until(E.TRIAL_APPLIED)
+    stage = on_trial()
     stage.kpis["action_cost"] = 0.12
     stage.until(E.ROLLBACK_INTENDED)
     assert (status(stage), stands(stage)[1][:8]) == ("applied", "aborted:")
@@ -141,10 +147,7 @@ def test_a_rollback_that_fails_leaves_it_applied():
 
 def test_what_does_not_help_is_rolled_back():
     """A trial that makes things worse ends in the values before, and so does its proposal."""
-    stage = governing()
-    write(stage)
-    decide(stage)
-    stage.until(E.TRIAL_APPLIED)
+    stage = on_trial()
     stage.kpis["action_cost"] = 0.08
     stage.until(E.TRIAL_ROLLED_BACK)
     assert status(stage) == "rolled_back"
@@ -387,10 +390,7 @@ def test_settings_that_are_taken_back_are_rolled_back():
 
 def test_events_and_snapshots_of_earlier_versions_are_understood():
     """A proposal without hash, a trial that ends without a reason, and a record without the later fields."""
-    stage = governing()
-    write(stage)
-    decide(stage)
-    stage.until(E.TRIAL_APPLIED)
+    stage = on_trial()
     state = stage.replayed()
     state.apply(Event(E.PROPOSAL_WRITTEN, stage.now_s, {"id": "p-old"}))
     data = {"trial": 1, "key": "rollback-9", "to": IN_FORCE, "fault": "nobody"}
