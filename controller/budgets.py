@@ -32,12 +32,19 @@ _BUDGETS: Mapping[Guard, str] = {
 
 
 def budget_findings(
-    blocked: Sequence[Blocked], refusals: Mapping[Refusal, int], config: Config, nodes: int
+    blocked: Sequence[Blocked],
+    refusals: Mapping[Refusal, int],
+    config: Config,
+    nodes: int,
+    since_s: Mapping[str, float],
 ) -> Iterator[Finding]:
     """Budgets that kept a confirmed well in place, with the least value that would have let it go.
 
-    `nodes` is how many the plant has. What was refused under another limit than the one in force says nothing of it.
+    `nodes` is how many the plant has. What was refused under another limit than the one in force says nothing of it,
+    nor does what a guard of `since_s` first refused before then, when a change of its limit was applied as proposed.
     """
+    blocked = [item for item in blocked if item.at_s >= since_s.get(item.guard, -math.inf)]
+    refusals = {item: n for item, n in refusals.items() if item.at_s >= since_s.get(item.guard, -math.inf)}
     for guard, path in _BUDGETS.items():
         limit = getattr(config.isolation, path.partition(".")[2])
         if limit is None:

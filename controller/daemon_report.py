@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from controller.carrying_out import GOVERN, TRIAL
+from controller.carrying_out import GOVERN, RELOAD, TRIAL
 from controller.config import DEFAULT_FILE
 from controller.findings import Finding
 from controller.loop import Loop
@@ -23,6 +23,7 @@ from controller.settings import Config
 from metrics.observation import Topology
 from metrics.store.sqlite import SqliteStore
 from state.durable import DurableState
+from state.event import EventKind
 from state.governor import Governor
 from state.outcome import Facts, decide
 from state.phase import Phase
@@ -131,8 +132,8 @@ def new_proposals(
     """What `record` calls for, but for what has been proposed, approved or rejected and is not out of date yet.
 
     What is about the same as one of these, whatever the values are, is not proposed again; nor is what says only that
-    something is under way. While a trial waits for somebody's word or for its turn no other is proposed: each is a
-    change of what is in force.
+    something is under way. Where settings were applied, only what was seen since then calls for other ones. While a
+    trial waits for somebody's word or for its turn no other is proposed: each is a change of what is in force.
 
     Args:
         record: as of now.
@@ -149,12 +150,30 @@ def new_proposals(
         if item["status"] in settled
         for name in cast("Sequence[object]", item.get("subjects", ()))
     )
+    situation = dataclasses.replace(situation, told=told, since_s=_since_s(record, earlier))
     trial_open = any(item.get("carried_out_by") == TRIAL and item["status"] in OPEN for item in fresh)
 
     def wanted(finding: Finding) -> bool:
         return finding.kind != "none" and not finding.passing and not (finding.tried and trial_open)
 
-    return propose(record, dataclasses.replace(situation, told=told), wanted)
+    return propose(record, situation, wanted)
+
+
+def _since_s(record: RunRecord, earlier: Sequence[Mapping[str, object]]) -> dict[tuple[str, str], float]:
+    """Kind and subject of applied settings, to when they were; to when they were proposed, where that is forgotten."""
+    applied_s = {
+        item.event.data["id"]: item.event.at_s
+        for item in record.events
+        if item.event.kind is EventKind.PROPOSAL_DECIDED and item.event.data["status"] == ProposalStatus.APPLIED
+    }
+    since_s = dict[tuple[str, str], float]()
+    for item in earlier:
+        if item.get("carried_out_by") == RELOAD and item["status"] in (ProposalStatus.APPLIED, ProposalStatus.VERIFIED):
+            at_s = applied_s.get(item["id"], _number(item, "written_s"))
+            for name in cast("Sequence[object]", item.get("subjects", ())):
+                key = (str(item["kind"]), str(name))
+                since_s[key] = max(at_s, since_s.get(key, at_s))
+    return since_s
 
 
 def _number(item: Mapping[str, object], name: str) -> float:

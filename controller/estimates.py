@@ -151,11 +151,6 @@ def replayed(now: Mapping[str, Any], then: Mapping[str, Any], basis: str) -> Est
     )
 
 
-def alone(before: Parameters, name: str, value: float) -> Parameters:
-    """`before` with one parameter changed."""
-    return replace(before, **{name: value})
-
-
 def _of(seen: Outlook, name: str) -> float:
     return seen.as_dict()[name]
 

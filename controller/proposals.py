@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from controller.anomalies import grouped
@@ -64,6 +64,8 @@ class Situation:
         trust: in the gray box.
         rehearsal: replays this run under other settings; None where there is nothing to replay.
         told: kind and subject of what has been proposed already and need not be again.
+        since_s: kind and subject of settings that were proposed and applied, to the plant time since which they are in
+            force: what was seen before tells nothing of them.
     """
 
     now_s: float
@@ -77,6 +79,7 @@ class Situation:
     trust: float = 1.0
     rehearsal: Rehearsal | None = None
     told: frozenset[tuple[str, str]] = frozenset()
+    since_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def propose(
@@ -162,12 +165,19 @@ def _findings(record: RunRecord, stories: Timeline, situation: Situation) -> Ite
     model = None if environment is None else (environment, situation.trust)
     yield from sensor_findings(record)
     yield from node_findings(
-        stories.isolations, config, frozenset(name for kind, name in situation.told if kind == "node")
+        stories.isolations,
+        config,
+        frozenset(name for kind, name in situation.told if kind == "node"),
+        _since_s(situation, "node"),
     )
-    yield from budget_findings(stories.blocked, record.refusals, config, record.nodes)
+    yield from budget_findings(stories.blocked, record.refusals, config, record.nodes, _since_s(situation, "budget"))
     yield from step_finding(record, config, situation.parameters, situation.unhealthy, model, situation.now_s)
     yield from kept_finding(record, stories.trials, situation.parameters)
     yield from threshold_findings(record, config, situation.unhealthy)
+
+
+def _since_s(situation: Situation, kind: str) -> dict[str, float]:
+    return {name: at_s for (of, name), at_s in situation.since_s.items() if of == kind}
 
 
 def _nothing_to_change(found: Mapping[str, Trend]) -> Finding:

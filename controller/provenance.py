@@ -10,12 +10,12 @@ follow from its content. Source: docs/proposals.md section 5.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.api.strict_json import parse_object
 from controller.daemon_view import STANDING
 from controller.proposals import digest, id_of
 from metrics.errors import BadDataError
@@ -52,21 +52,17 @@ def load(path: Path) -> dict[str, Any]:
     """The proposal in a file, as it was written or as the API gave it, without where it stands.
 
     Raises:
-        BadDataError: there is none.
+        BadDataError: there is none, or it is not plain JSON.
     """
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_refuse)
+        document = parse_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise BadDataError(f"{path} is no proposal: {error}") from error
-    if isinstance(document, dict) and isinstance(document.get("proposal"), dict):
+    if isinstance(document.get("proposal"), dict):
         document = document["proposal"]
-    if not isinstance(document, dict) or "id" not in document:
+    if "id" not in document:
         raise BadDataError(f"{path} is no proposal: it has no id")
     return bare(document)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def bare(document: Mapping[str, Any]) -> dict[str, Any]:

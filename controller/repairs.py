@@ -5,7 +5,8 @@ Nodes with the same cause make one finding: thirty nodes that a rack took with i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from controller.estimates import Sure
@@ -16,12 +17,16 @@ from controller.timeline import Isolation
 
 
 def node_findings(
-    isolations: Sequence[Isolation], config: Config, told: frozenset[str] = frozenset()
+    isolations: Sequence[Isolation], config: Config, told: frozenset[str], since_s: Mapping[str, float]
 ) -> Iterator[Finding]:
-    """Nodes that keep coming back as wells, and nodes that were still out at the end; but for subjects in `told`."""
+    """Nodes that keep coming back as wells, and nodes that were still out at the end; but for subjects in `told`.
+
+    `since_s` has subjects for which a longer least time out was proposed and applied, and when: that was the answer to
+    all that they had done before. It is not made longer still before a node has come back under it.
+    """
     stories: dict[str, list[Isolation]] = {}
     for story in isolations:
-        if story.probe is None and story.verified:
+        if story.probe is None and story.verified and story.intended_at_s >= since_s.get(_again(story.node), -math.inf):
             stories.setdefault(story.node, []).append(story)
     returning: list[list[Isolation]] = []
     out: dict[str, list[Isolation]] = {}
@@ -33,7 +38,7 @@ def node_findings(
         elif own[-1].out:
             out.setdefault(_cause(own[-1]), []).append(own[-1])
     if returning:
-        yield _returning(returning, config)
+        yield _returning(returning, config, max(since_s.values(), default=-math.inf))
     yield from (_still_out(cause, alike) for cause, alike in out.items())
 
 
@@ -47,8 +52,11 @@ def _cause(story: Isolation) -> str:
     return max(known, key=lambda name: known[name], default="unknown")
 
 
-def _returning(stories: Sequence[Sequence[Isolation]], config: Config) -> Finding:
-    """Nodes of which each was isolated more than once; a longer least time out helps against all of them."""
+def _returning(stories: Sequence[Sequence[Isolation]], config: Config, in_force_s: float) -> Finding:
+    """Nodes of which each was isolated more than once; a longer least time out helps against all of them.
+
+    `in_force_s` is when the present one was applied, where that was proposed.
+    """
     nodes = [own[-1].node for own in stories]
     if len(stories) == 1:
         (own,) = stories
@@ -68,7 +76,8 @@ def _returning(stories: Sequence[Sequence[Isolation]], config: Config) -> Findin
         evidence={"isolations": [asdict(story) for own in stories for story in own]},
         nodes=tuple(nodes),
     )
-    if longer <= base:
+    tried = any(sum(story.intended_at_s >= in_force_s for story in own) > 1 for own in stories)
+    if longer <= base or not tried:
         return repair
     return replace(
         repair,

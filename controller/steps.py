@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from controller.estimates import Estimate, Sure, alone, measured, not_estimated, predicted
+from controller.estimates import Estimate, Sure, measured, not_estimated, predicted
 from controller.findings import DOUBTS, Finding, named
 from controller.record import RunRecord
 from controller.settings import Config
@@ -117,7 +117,7 @@ def _try(
         environment, trust = model
         estimate = predicted(environment, parameters, change.parameters, record, trust)
         each = {
-            name: predicted(environment, parameters, alone(parameters, name, new), record, trust)
+            name: predicted(environment, parameters, replace(parameters, **{name: new}), record, trust)
             for name, (_, new) in moved.items()
         }
         rule = "the best that the gray box expects within reach"

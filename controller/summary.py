@@ -21,6 +21,7 @@ from state.outcome import Outcome
 from state.verdict import CheckStatus, PhaseResult
 
 ROWS_MAX = 10
+TEXT_MAX = 500  # characters of a cause or of what a check says
 PROPOSALS_MAX = 8
 SPARKLINE_CHARACTERS = 24
 _BARS = "▁▂▃▄▅▆▇█"
@@ -86,8 +87,8 @@ def _bar(values: Sequence[float], low: float, high: float) -> str:
 def _head(record: RunRecord, outcome: Outcome) -> Iterator[str]:
     yield f"# {outcome.code.name} (exit code {int(outcome.code)})"
     yield ""
-    yield f"**{outcome.status_code}**: {_inline(outcome.causes[0])}"
-    yield from (f"- {_inline(cause)}" for cause in outcome.causes[1:])
+    yield f"**{outcome.status_code}**: {_brief(outcome.causes[0])}"
+    yield from _few([f"- {_brief(cause)}" for cause in outcome.causes[1:]])
     yield ""
     plural = "cluster" if record.clusters == 1 else "clusters"
     nodes = f"{record.nodes} nodes in {record.clusters} {plural}" if record.nodes else "without nodes"
@@ -114,12 +115,14 @@ def _phases(phases: Sequence[PhaseResult]) -> Iterator[str]:
             for result in phases
         ],
     )
-    notes = [(result, check) for result in phases for check in result.checks if check.status is not CheckStatus.PASSED]
+    notes = [check for result in phases for check in result.checks if check.status is not CheckStatus.PASSED]
     if notes:
         yield ""
-        yield from (
-            f"- `{check.name}` {check.status}{' (dry run)' if check.dry_run else ''}: {_inline(check.message)}"
-            for _, check in notes
+        yield from _few(
+            [
+                f"- `{check.name}` {check.status}{' (dry run)' if check.dry_run else ''}: {_brief(check.message)}"
+                for check in notes
+            ]
         )
 
 
@@ -163,7 +166,9 @@ def _isolations(record: RunRecord, stories: Timeline) -> Iterator[str]:
         yield "Nobody was isolated."
     if record.still_isolated:
         yield ""
-        yield "Still isolated: " + ", ".join(f"{node} (until {until:g} s)" for node, until in record.still_isolated)
+        shown = ", ".join(f"{node} (until {until:g} s)" for node, until in record.still_isolated[:ROWS_MAX])
+        more = len(record.still_isolated) - ROWS_MAX
+        yield f"Still isolated: {shown}" + (f" and {more} more, all in report.json" if more > 0 else "")
 
 
 def _isolation_row(story: Isolation) -> Sequence[str]:
@@ -264,14 +269,26 @@ def _verify(report: Mapping[str, Any]) -> Iterator[str]:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield _row(header)
     yield "|" + "---|" * len(header)
-    yield from map(_row, rows[:ROWS_MAX])
-    if len(rows) > ROWS_MAX:
+    yield from _few([_row(row) for row in rows])
+
+
+def _few(lines: Sequence[str]) -> Iterator[str]:
+    """The first of a list's lines, or a table's, and how many there are besides."""
+    yield from lines[:ROWS_MAX]
+    if len(lines) > ROWS_MAX:
         yield ""
-        yield f"and {len(rows) - ROWS_MAX} more, all in report.json"
+        yield f"and {len(lines) - ROWS_MAX} more, all in report.json"
 
 
 def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(_inline(str(cell)).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _brief(text: str) -> str:
+    """One line of a text, with how much of it was left out."""
+    line = _inline(text)
+    more = len(line) - TEXT_MAX
+    return f"{line[:TEXT_MAX]}… and {more} more characters, all in report.json" if more > 0 else line
 
 
 def _inline(text: str) -> str:

@@ -22,7 +22,7 @@ from metrics.observation import Parameters
 from state.decision import Draft
 from state.durable import ALPHA, GRAY_BOX, POLICY
 from state.event import EventKind
-from state.healing import Change, HealingPolicy
+from state.healing import DIGITS, Change, HealingPolicy
 from state.isolation import Guard, Refusal
 from state.phase import Phase
 from state.proposal_record import ProposalRecord, ProposalStatus
@@ -32,7 +32,7 @@ from state.trials import TrialGovernance
 EXPIRY = "expiry"  # who ended what nobody ended in time
 LASTING_S = 600.0  # settings that are in force for so long, and nothing was held or paused meanwhile, are verified
 WATCHING = frozenset({Phase.GOVERNING, Phase.ISOLATING, Phase.HEALING})
-_ROUNDING = 1e-5  # proposed couplings are rounded for people
+_ROUNDING = 10.0**-DIGITS  # by less than that a proposed value may be off the one that was found
 
 
 class ProposalGovernance:
@@ -151,11 +151,11 @@ def _beyond(record: ProposalRecord, policy: HealingPolicy) -> str | None:
         target = _target(record, previous)
     except BadDataError as wrong:
         return str(wrong)
-    reach = max(DEFAULT_POLICY.reach_violating, math.log(policy.step)) + _ROUNDING
+    factor_max = max(math.exp(DEFAULT_POLICY.reach_violating), policy.step)
     for name in ("lambda1", "lambda2"):
-        factor = getattr(target, name) / getattr(previous, name)
-        if abs(math.log(factor)) > reach:
-            return f"{name} would change by a factor of {factor:.3g}, and {math.exp(reach):.3g} is the most at a time"
-    if abs(target.alpha - previous.alpha) > policy.alpha_step:
+        old, new = getattr(previous, name), getattr(target, name)
+        if not old / factor_max - _ROUNDING <= new <= old * factor_max + _ROUNDING:
+            return f"{name} would change by a factor of {new / old:.3g}, and {factor_max:.3g} is the most at a time"
+    if abs(target.alpha - previous.alpha) > policy.alpha_step + _ROUNDING:
         return f"alpha would change by {target.alpha - previous.alpha:+.3g}, and {policy.alpha_step:g} is the most"
     return None

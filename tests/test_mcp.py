@@ -156,6 +156,22 @@ def test_long_answers_are_cut_and_say_so(agent, daemon):
     assert told["omitted"] == {"wells": 950, "meaning": 1000}
 
 
+def test_what_every_state_has_is_there_however_long_the_rest_is(agent, daemon):
+    """Exemptions with long reasons, or wells with long names, push out neither the journal's tip nor the blocked."""
+    plain = daemon.state()
+    exempt = [{"node": f"rack-{i:04d}", "owner": "ops", "reason": "x" * 1900} for i in range(60)]
+    daemon.state = lambda: {**plain, "exemptions": exempt}
+    told = answer(agent()("state"))
+    assert (told["phase"], told["journal"]["seq"], told["wells"]) == ("GOVERNING", 9, ["node-0004"])
+    assert 20 < len(told["exemptions"]) < 40
+    assert told["omitted"]["exemptions"] == 60 - len(told["exemptions"])
+    assert len(json.dumps(told)) < 70_000
+    daemon.state = lambda: {**plain, "wells": ["w" * 1999] * 50, "blocked": [{"subject": "b", "guard": "quorum"}]}
+    told = answer(agent()("state"))
+    assert (told["journal"]["seq"], told["blocked"], told["omitted"]["blocked"]) == (9, [], 1)
+    assert len(json.dumps(told)) < 70_000
+
+
 def test_nodes_and_events_beyond_the_room_wait_for_the_next_question(agent, daemon):
     """Long items are told as long as they fit, whole, with the number of the others and where to go on."""
     node = daemon.told_nodes[0]

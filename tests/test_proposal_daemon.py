@@ -260,6 +260,54 @@ def test_a_decided_finding_does_not_come_back_before_its_time(governed):
     assert {item["title"] for item in earlier} <= again(now_s + 8 * 24 * 3600.0)
 
 
+def left(governed):
+    return list((governed.directory / "govern" / "proposals").glob("*.json"))
+
+
+def test_a_daemon_that_has_stopped_proposes_and_rehearses_nothing(governed, monkeypatch):
+    """Nobody could journal it any more; the report itself is written, with what waits for a decision."""
+    governed.governing()
+    governed.inject(DRIFT)
+    governed.until(lambda: governed.daemon.state()["unhealthy"], 300)
+    governed.daemon.stop(ExitCode.TERMINATED, "TERMINATED")
+    monkeypatch.setattr(daemon_report, "new_proposals", lambda *_: pytest.fail("proposed after the end"))
+    governed.daemon.write_report(governed.directory / "reports")
+    assert (governed.directory / "reports" / "report.json").exists()
+    assert left(governed) == governed.daemon.proposals() == []
+    governed.live_equals_journal()
+
+
+def test_a_stop_while_a_change_is_rehearsed_leaves_no_file_that_nobody_journaled(governed, monkeypatch):
+    """A rehearsal takes seconds beside the ticks, and the end may come meanwhile."""
+    governed.governing()
+    governed.inject(DRIFT)
+    governed.until(lambda: governed.daemon.state()["unhealthy"], 300)
+    propose, found = daemon_report.new_proposals, []
+
+    def slow(*arguments):
+        found.extend(propose(*arguments))
+        governed.daemon.stop(ExitCode.TERMINATED, "TERMINATED")
+        return found
+
+    monkeypatch.setattr(daemon_report, "new_proposals", slow)
+    governed.daemon.write_report(governed.directory / "reports")
+    assert len(found) == 1
+    assert left(governed) == governed.daemon.proposals() == []
+    assert (governed.directory / "reports" / "report.json").exists()
+
+
+def test_proposals_that_cannot_be_written_cost_the_report_alone(governed, capsys):
+    """The directory is no directory: that is told, nothing is journaled, and the governing goes on."""
+    governed.governing()
+    governed.inject(DRIFT)
+    governed.until(lambda: governed.daemon.state()["unhealthy"], 300)
+    (governed.directory / "govern" / "proposals").write_text("in the way")
+    governed.daemon.write_report(governed.directory / "reports")
+    assert "the report was not written: proposals cannot be written to" in capsys.readouterr().err
+    governed.ticks(1)
+    assert governed.daemon.proposals() == []
+
+
 def test_the_page_tells_how_many_nodes_there_are_and_where_the_proposals_lie(governed):
     """A daemon's proposals are not beside its report, so their folder is named; the plant's nodes are counted."""
     document = governed.drifted()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from controller.cli import main
 from controller.config import load
-from controller.estimates import alone, predicted
+from controller.estimates import predicted
 from controller.proposal_text import expected, lines, standing
 from controller.proposals import Situation, digest, encode, id_of, propose, write
 from controller.provenance import NotProvenError, prove
@@ -25,6 +26,7 @@ from metrics.observation import Parameters
 from state.event import Event, EventKind
 from state.isolation import Refusal
 from state.journal import Journal
+from state.outcome import ExitCode
 from state.phase import Phase
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "proposal.schema.json").read_text(encoding="utf-8"))
@@ -89,7 +91,7 @@ def test_an_identified_environment_gives_a_vector(healthy_run):
     assert found["direction"] == "gray_box"
     assert [entry["name"] for entry in found["optimisation"]][:2] == ["lambda1", "lambda2"]
     first = found["optimisation"][0]
-    model = predicted(DRIFTED, Parameters(), alone(Parameters(), "lambda1", first["to"]), healthy_run, 1.0)
+    model = predicted(DRIFTED, Parameters(), Parameters(lambda1=first["to"]), healthy_run, 1.0)
     assert first["estimate"]["effects"]["coherence"]["change"] == model.effects["coherence"].change
     assert first["estimate"]["effects"]["rsi"] is None
     assert first["estimate"] != found["expectation"]
@@ -279,10 +281,29 @@ def test_what_is_not_ours_is_told(proven):
     path.write_text("[]")
     with pytest.raises(BadDataError, match="is no proposal"):
         load_document(path)
-    for text in ("{", '{"id": "p-1", "written_s": NaN}', '{"title": "no id"}'):
-        path.write_text(text)
-        with pytest.raises(BadDataError, match="is no proposal"):
-            load_document(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "it is no JSON"),
+        ('{"title": "no id"}', "it has no id"),
+        ('{"id": "p-1", "written_s": NaN}', "it holds NaN"),
+        ('{"id": "p-1", "written_s": 1e999}', "beyond the range of a double"),
+        (r'{"id": "p-1", "title": "\ud800"}', "not valid UTF-8 text"),
+        ('{"id": "p-1", "id": "p-2"}', "a key occurs twice"),
+        ('{"id": "p-1", "a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+    ],
+)
+def test_a_file_that_is_no_plain_json_is_no_proposal(tmp_path, capsys, text, words):
+    """Whatever somebody hands in is one plain refusal with exit code 65, and never taken for a bug."""
+    path = tmp_path / "odd.json"
+    path.write_text(text)
+    with pytest.raises(BadDataError, match=f"is no proposal: .*{words}"):
+        load_document(path)
+    Journal(tmp_path / "govern" / "journal.db").close()
+    assert main(["proposals", "verify", str(path), "--run", "govern", "--data-dir", str(tmp_path)]) == ExitCode.BAD_DATA
+    assert words in capsys.readouterr().err
 
 
 def test_where_one_stands_reads_as_a_sentence():

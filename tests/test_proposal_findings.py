@@ -307,6 +307,58 @@ def test_only_nodes_that_are_new_are_proposed_to_be_repaired(healthy_run):
     assert again(healthy_run, [*first, second, third]) == []
 
 
+def decided(record, proposal, status, at_s):
+    add(record, EventKind.PROPOSAL_DECIDED, at_s, id=proposal["id"], status=status, by="ann", reason="reloaded")
+
+
+@pytest.mark.parametrize("status", ["applied", "verified"])
+def test_what_led_to_settings_in_force_does_not_lead_to_others(healthy_run, status):
+    """Isolations and waits of before a change was applied call for no further one; a node that goes on does."""
+    for at_s in (300.0, 500.0):
+        isolate(healthy_run, "n01", at_s)
+    healthy_run.refuse([Refusal("isolate", "rate_limit", "n09", 0.4, 1.0, 310.0)] * 12)
+    told = again(healthy_run, [])
+    assert [list(item["change"]["settings"]) for item in told] == [
+        ["isolation.backoff_base_s"],
+        ["isolation.rate_share"],
+    ]
+    isolate(healthy_run, "n01", 610.0)  # after it was proposed, and before it was applied
+    for item in told:
+        decided(healthy_run, item, "applied", 620.0)
+    changed = {"isolation": {"backoff_base_s": 120.0, "rate_share": 0.5}}
+    assert again(healthy_run, told, status, overrides=changed) == []
+    isolate(healthy_run, "n01", 700.0)
+    (single,) = again(healthy_run, told, status, overrides=changed)
+    assert (single["title"], single["change"]["settings"]) == ("Repair n01", {})
+    isolate(healthy_run, "n01", 900.0)
+    healthy_run.refuse([Refusal("isolate", "rate_limit", "n08", 0.4, 1.0, 910.0)] * 12)
+    nodes, rate = again(healthy_run, told, status, overrides=changed)
+    assert nodes["title"] == "Repair or replace n01"
+    assert nodes["change"]["settings"] == {"isolation.backoff_base_s": {"from": 120.0, "to": 240.0}}
+    assert [story["intended_at_s"] for story in nodes["evidence"]["isolations"]] == [700.0, 900.0]
+    assert [refusal["subject"] for refusal in rate["evidence"]["refusals"]] == ["n08"]
+
+
+def test_a_change_of_settings_that_is_forgotten_came_after_its_proposal(healthy_run):
+    """Where the record no longer has the moment at which it was applied, what was proposed from counts for nothing."""
+    isolate(healthy_run, "n01", 300.0)
+    isolate(healthy_run, "n01", 500.0)
+    told = again(healthy_run, [])
+    assert again(healthy_run, told, "verified") == []
+
+
+def test_another_node_does_not_double_what_was_just_applied(healthy_run):
+    """A node that came back before the longer time was in force is work for people, and no reason for a longer one."""
+    for at_s in (300.0, 500.0):
+        isolate(healthy_run, "n01", at_s)
+    told = again(healthy_run, [])
+    for at_s in (605.0, 610.0):
+        isolate(healthy_run, "n02", at_s)
+    decided(healthy_run, told[0], "applied", 620.0)
+    (other,) = again(healthy_run, told, "applied", overrides={"isolation": {"backoff_base_s": 120.0}})
+    assert (other["title"], other["change"]["settings"]) == ("Repair or replace n02", {})
+
+
 # --- the page
 
 

@@ -267,6 +267,29 @@ def test_the_page_stays_a_page(eventful_run, tmp_path):
     assert len(re.findall(r"^\| isolate \|", page, re.MULTILINE)) == ROWS_MAX
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_stays_a_page_with_hundreds_of_nodes_out(healthy_run, tmp_path):
+    """Nodes, causes and checks that failed are each cut with a count, and a long sentence with its length."""
+    names = [f"rack-{number:03d}" for number in range(300)]
+    failed = tuple(CheckResult(f"field.{name}", CheckStatus.FAILED, f"{name} is gone") for name in names)
+    out = dataclasses.replace(
+        healthy_run,
+        phases=[PhaseResult(Phase.PHASE_II, failed, 0.0, 9.0)],
+        still_isolated=tuple((name, 900.0) for name in names),
+        outcome=Outcome(ExitCode.ISOLATION_BLOCKED, ("left in place: " + ", ".join(names), *names)),
+    )
+    report.write(out, tmp_path, journal_tip=TIP, proposals=())
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("Still isolated: ")]
+    assert line.startswith("Still isolated: rack-000 (until 900 s), rack-001 (until 900 s), ")
+    assert line.endswith("rack-009 (until 900 s) and 290 more, all in report.json")
+    assert " rack-047, rack-… and 2513 more characters, all in report.json" in page
+    assert page.count("\n- rack-") == page.count("\n- `field.rack-") == ROWS_MAX
+    assert page.count("\n\nand 290 more, all in report.json\n") == 2
+    assert max(map(len, page.splitlines())) < 600
+    assert len(json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["still_isolated"]) == 300
+
+
 def test_a_run_that_saw_nothing_is_reported_all_the_same(healthy_run, tmp_path):
     """Without a tick, a phase or an event the report is whole and says so."""
     empty = dataclasses.replace(

@@ -30,11 +30,11 @@ class State(Answer):
     phase: str = Field(description="GOVERNING is normal; SAFE_MODE and PAUSED change nothing.")
     meaning: str
     tick: int | None
+    journal: Document = Field(description="Tip of the journal: `seq` and `hash`.")
     safe_mode: Document | None = Field(description="Null, or `reason`, `cause` and `way_out` of the hold.")
     pause: Document | None = Field(description="Null, or who paused, why and until which plant time.")
     wells: list[str] = Field(description="Confirmed gravity wells.")
     blocked: list[Any] = Field(description="Wells that a safety guard forbids to isolate.")
-    journal: Document = Field(description="Tip of the journal: `seq` and `hash`.")
     omitted: Omitted
 
 

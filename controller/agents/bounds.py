@@ -40,6 +40,11 @@ class Bounded:
             kept.append(item)
         return kept
 
+    def document(self, value: Mapping[str, object], required: Sequence[str] = ()) -> dict[str, object]:
+        """As much of an object as fits; `required` fields come first, and are there, if empty, in any case."""
+        first = {name: self.cut(value[name], name, 1) for name in required}
+        return first | self._object({name: item for name, item in value.items() if name not in first}, "", 0)
+
     def cut(self, value: object, path: str = "", depth: int = 0) -> object:
         """`value`, a JSON value, or as much of it as fits."""
         self._left -= _VALUE_CHARACTERS

@@ -6,7 +6,7 @@ Their docstrings are what agents read to choose between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -37,7 +37,7 @@ class ReadTools:
         Start here. In GOVERNING it acts by itself; in SAFE_MODE or PAUSED it observes and changes nothing, and
         `safe_mode.way_out` says what ends that. Read it again after every act. For figures use `kpis`.
         """
-        document, omitted = _cut(self._daemon.get("control", "state")["data"])
+        document, omitted = _cut(self._daemon.get("control", "state")["data"], _STATE)
         return answers.State.model_validate({**document, "omitted": omitted})
 
     def kpis(self) -> answers.Kpis:
@@ -191,6 +191,7 @@ class ReadTools:
 
 
 _PROPOSAL_LINE = tuple(answers.ProposalLine.model_fields)
+_STATE = tuple(name for name in answers.State.model_fields if name != "omitted")
 
 
 def _kpi(kpi: Mapping[str, Any], current: Mapping[str, Any]) -> answers.KpiValue:
@@ -215,9 +216,9 @@ def _kpi(kpi: Mapping[str, Any], current: Mapping[str, Any]) -> answers.KpiValue
     )
 
 
-def _cut(document: Mapping[str, Any]) -> tuple[answers.Document, dict[str, int]]:
+def _cut(document: Mapping[str, Any], required: Sequence[str] = ()) -> tuple[answers.Document, dict[str, int]]:
     bounded = Bounded()
-    return _document(bounded.cut(document)), bounded.omitted
+    return bounded.document(document, required), bounded.omitted
 
 
 def _document(value: object) -> answers.Document:

@@ -215,7 +215,7 @@ def _body(model: type[BaseModel] | None) -> BaseModel | None:
     try:
         fields = parse_object(request.get_data(cache=False))
     except ValueError as wrong:
-        raise ApiError(HTTPStatus.BAD_REQUEST, str(wrong), counted="bad request") from None
+        raise ApiError(HTTPStatus.BAD_REQUEST, f"the body is not taken: {wrong}", counted="bad request") from None
     try:
         return model.model_validate(fields)
     except ValidationError as wrong:

@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-DEPTH_MAX = 32  # no request of ours is nested deeper than two
+DEPTH_MAX = 32  # no request of ours is nested deeper than two, no proposal deeper than ten
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -26,39 +26,39 @@ def parse_object(data: bytes) -> dict[str, Any]:
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails on the lone surrogates that an escape can make
     except RecursionError:
-        raise ValueError("the body is nested too deeply") from None
+        raise ValueError("the JSON is nested too deeply") from None
     except UnicodeError:
-        raise ValueError("the body is not valid UTF-8 text") from None
+        raise ValueError("it is not valid UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"the body is no JSON: {error.msg} at character {error.pos}") from None
+        raise ValueError(f"it is no JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(value, dict):
-        raise ValueError("the body must be a JSON object")  # noqa: TRY004 - to callers it is one kind of refusal
+        raise ValueError("it must be a JSON object")  # noqa: TRY004 - to callers it is one kind of refusal
     if _depth(value) > DEPTH_MAX:
-        raise ValueError("the body is nested too deeply")
+        raise ValueError("the JSON is nested too deeply")
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key occurs twice in one object of the body")
+        raise ValueError("a key occurs twice in one object")
     return found
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"the body holds {name}, which is not JSON")
+    raise ValueError(f"it holds {name}, which is not JSON")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError("a number in the body is beyond the range of a double")
+        raise ValueError("a number is beyond the range of a double")
     return value
 
 
 def _whole(text: str) -> int:
     if len(text) > 20:  # noqa: PLR2004 - digits of a 64-bit number with its sign; longer ones are slow to convert
-        raise ValueError("a whole number in the body is beyond 64 bits")
+        raise ValueError("a whole number is beyond 64 bits")
     return int(text)
 
 
