@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from controller import daemon_report, logs, report, rundir
@@ -29,8 +30,8 @@ from controller.governed import Governed
 from controller.meter import TICK, Meter
 from controller.plant_time import PlantTime
 from controller.port import COMMAND_WAIT_S, BusyError, Commanded, FailedError, TurnError
-from controller.proposals import write, written
-from controller.record import RunRecord
+from controller.proposals import ProposalFailedError, write, written
+from controller.record import Recorded, RunRecord
 from controller.reload import changed, fixed
 from controller.settings import Config
 from controller.snapshot import Bounds, snapshot
@@ -47,11 +48,12 @@ from metrics.export_snapshot import ExportSnapshot
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import NS_PER_S
 from state import stimulus as told
-from state.command import Command
+from state.action import Reply
+from state.command import Command, Isolate, Restore
 from state.decision import Answer, Decision
 from state.governor import Governor
 from state.isolation import Refusal
-from state.journal import Journal
+from state.journal import Entry, Journal
 from state.lease import DirectoryLease
 from state.outcome import ExitCode
 from state.phase import Phase
@@ -164,10 +166,9 @@ class Daemon(Answers):
     def command(self, command: Command, *, by: str, reason: str, key: str | None) -> Commanded:
         """Let an operator's command be decided, journaled and begun."""
         with self._having_turn(COMMAND_WAIT_S):
-            decision = self._tell(told.Commanded(command, by, reason, key, self._objection(command)))
-            answer = decision.answer
-            if answer is None:
-                raise RuntimeError("a command without an answer")
+            commanded = told.Commanded(command, by, reason, key, self._objection(command))
+            decision, replies = self._order(commanded)
+            answer = self._put_right(commanded, decision, replies)
             tip = self._journal.tip
             return Commanded(answer, tip.seq, tip.hash)
 
@@ -249,7 +250,10 @@ class Daemon(Answers):
             self._snapshot_when_due()
 
     def write_report(self, directory: Path) -> None:
-        """Write the report and new proposals as of now; what cannot be written is told, and tried again."""
+        """Write the report and new proposals as of now; what cannot be written is told, and tried again.
+
+        A daemon that has ended proposes nothing: it can journal nothing any more.
+        """
         with self._turn:
             loop = None if self._governed is None else self._governed.loop
             unhealthy, topology = ((), None) if loop is None else (loop.unhealthy(), loop.topology)
@@ -270,8 +274,8 @@ class Daemon(Answers):
         proposals_dir = self._directory / rundir.PROPOSALS
         try:
             # Settings are rehearsed on what was recorded, which takes a while: not in anybody's turn.
-            new = daemon_report.new_proposals(record, situation, self.proposals())
-            self._keep_proposals(new)
+            if not self.ended.is_set():
+                self._keep_proposals(daemon_report.new_proposals(record, situation, self.proposals()))
             waiting = [item for item in self.proposals() if item["status"] == "proposed" and item["intact"]]
             record.proposals = [dict(item) for item in waiting]
             report.write(record, directory, journal_tip=tip, proposals=record.proposals, proposals_dir=proposals_dir)
@@ -283,10 +287,18 @@ class Daemon(Answers):
             self._console.say(f"the report was not written, which is a bug: {type(bug).__name__}: {bug}")
 
     def _keep_proposals(self, new: Sequence[Mapping[str, object]]) -> None:
-        write(new, self._directory / rundir.PROPOSALS)
+        failed: ProposalFailedError | None = None
+        # Files are written in the turn in which they are journaled: a stop that came first leaves none behind.
         with suppress(TurnError), self._having_turn():
-            for proposal in new:
-                self._tell(written(proposal))
+            try:
+                write(new, self._directory / rundir.PROPOSALS)
+            except ProposalFailedError as error:
+                failed = error  # costs the report, and not the governing
+            else:
+                for proposal in new:
+                    self._tell(written(proposal))
+        if failed is not None:
+            raise failed
 
     def _settle_settings(self, by: str) -> None:
         for brought in daemon_report.brought(self._governor.state, self._config, by):
@@ -376,6 +388,27 @@ class Daemon(Answers):
         self._record.refuse(decision.refusals)
         # Without a plant nothing can be carried out; what was intended is unknown, and looked for when it is back.
         return decision
+
+    def _order(self, commanded: told.Commanded) -> tuple[Decision, Sequence[told.Replied]]:
+        """Let a command be decided and begun; what the plant replied to what it began."""
+        if self._governed is None:
+            return self._tell(commanded), ()
+        loop = self._governed.loop
+        decision = loop.governor.step(commanded, loop.now_s)
+        return decision, loop.carry_out(decision)
+
+    def _put_right(self, commanded: told.Commanded, decision: Decision, replies: Sequence[told.Replied]) -> Answer:
+        """The answer to a command, which is journaled before its action is carried out: that may have been refused."""
+        answer = decision.answer
+        if isinstance(commanded.command, Isolate | Restore):  # what a pause takes back says nothing about the pause
+            for replied in replies:
+                if replied.reply in (Reply.REFUSED, Reply.VOID):
+                    answer = self._tell(replace(commanded, failed=replied.reason)).answer
+                elif replied.reply is Reply.UNKNOWN and answer is not None:
+                    answer = replace(answer, text=f"{answer.text}; the plant has not confirmed it yet")
+        if answer is None:
+            raise RuntimeError("a command without an answer")
+        return answer
 
     def _try(self, action: Callable[[], object]) -> None:
         """Do something at the end of things; what fails then has its say in the exit code."""
@@ -485,6 +518,7 @@ class Daemon(Answers):
             dry_run=self._dry_run,
             catalogue=self._config.catalogue(),
             wall_started=self._clock.wall(),
+            events=[Recorded(entry.seq, entry.hash, entry.event) for entry in _latest(journal)],
         )
         record.explanations = explanations
         return record
@@ -492,6 +526,11 @@ class Daemon(Answers):
     def _dead_s(self) -> float:
         plant = self._config.plant
         return 3 * self._config.schedule.interval_s + plant.deadline_s + plant.connect_s + plant.unavailable_s
+
+
+def _latest(journal: Journal) -> Iterator[Entry]:
+    """As many of the journal's entries as a record holds: what happened before a restart is not forgotten by it."""
+    return journal.entries(max(1, journal.tip.seq - TRIM_TICKS + 1))
 
 
 def _resumed_s(recovered: Recovered, store: SqliteStore) -> float | None:

@@ -74,9 +74,12 @@ class Governed:
         self.undo_probes()
 
     def undo_probes(self) -> None:
-        """Take back what probes have left at the plant; what cannot be is tried again at the next tick."""
+        """Take back what probes have left at the plant; what cannot be is tried again at the next tick.
+
+        A dry run leaves it there.
+        """
         state = self.loop.governor.state
-        if not state.probes:
+        if self.session.dry_run or not state.probes:
             return
         after = undo_probes(state, self.session.plant, epoch=state.epoch, name=f"{self.session.run_id}/undo")
         for text in after.told:

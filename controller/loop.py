@@ -126,8 +126,8 @@ class Loop:
         self.carry_out(decision)
         return decision
 
-    def carry_out(self, decision: Decision) -> None:
-        """Make a decision durable, then do what it says."""
+    def carry_out(self, decision: Decision) -> tuple[Replied, ...]:
+        """Make a decision durable, then do what it says; what became of each of its actions."""
         if self.topology is not None:
             # Where the plant itself has shrunk, what is out may be beyond a budget without anybody having acted.
             taken = [str(e.data["node"]) for e in decision.events if e.kind is EventKind.ISOLATION_INTENDED]
@@ -136,8 +136,27 @@ class Loop:
         for entry in entries:
             self._publisher.event(Recorded(entry.seq, entry.hash, entry.event))
         self._record.refuse(decision.refusals)
+        replies = []
         for action in decision.actions:
-            self.tell(self._too_late(action) or self._effector.carry_out(action))
+            replied = self._given_up(action) or self._too_late(action) or self._effector.carry_out(action)
+            self.tell(replied)
+            replies.append(replied)
+        return tuple(replies)
+
+    def _given_up(self, action: Action) -> Replied | None:
+        """That an action on a node is not sent any more, because the plant has refused another one meanwhile.
+
+        What a refusal means shows at the next look, and may be SAFE_MODE, in which nobody is taken out or let in.
+        Renewals and parameters are exempt: they keep, or bring back, what was.
+        """
+        intents = self.governor.state.intents
+        if action.key not in intents or intents[action.key].kind is IntentKind.RENEW:
+            return None
+        refused = [i for i in intents.values() if i.reply is Reply.REFUSED and i.kind is not IntentKind.RENEW]
+        if not refused:
+            return None
+        reason = f"not sent: the plant has refused to {refused[0].kind} {refused[0].node}"
+        return Replied(action.key, Reply.VOID, reason, self._clock.monotonic_s())
 
     def _too_late(self, action: Action) -> Replied | None:
         """That an action on a node is not sent any more, because what it was decided on has become too old meanwhile.

@@ -32,6 +32,7 @@ from controller.plant_time import PlantTime
 from controller.plants.factory import make_plant
 from controller.plants.metered import MeteredPlant
 from controller.plants.plant import Plant, PlantInfo
+from controller.plants.read_only import ReadOnlyPlant
 from controller.plants.scenario import Scenario
 from controller.publisher import Publisher
 from controller.record import RunRecord
@@ -180,20 +181,21 @@ class _Run:
         if self._driver is not None:
             self._driver.stop(code)
 
-    def _drive(self, plant: Plant, virtual: VirtualClock) -> None:
+    def _drive(self, world: Plant, virtual: VirtualClock) -> None:
         """Drive the lifecycle to its end.
 
         Raises:
             Exception: whatever ended it.
         """
         prepare(self._config)
+        plant = ReadOnlyPlant(world) if self._job.dry_run else world
         info = plant.connect(self._config.plant.connect_s)
         clock: Clock = self._clock if info.real_time else virtual
         self._plant_clock = clock
         session = self._session(plant, info, clock)
         driver = Driver(
             session.loop,
-            self._lifecycle(session),
+            self._lifecycle(session, world),
             self._clock,
             unavailable_s=self._config.plant.unavailable_s,
             deadline_s=self._config.schedule.deadline_s,
@@ -264,6 +266,9 @@ class _Run:
             return
         if Capability.FAULTS not in info.capabilities:
             raise ConfigInvalidError("--scenario", [f"{info.name} offers no faults, so {scenario.name} cannot be run"])
+        if self._job.dry_run and info.real_time:
+            problem = f"{scenario.name} injects faults into {info.name}, and a dry run acts on nothing: leave one out"
+            raise ConfigInvalidError("--scenario", [problem])
         if not plant.fault_injection_allowed:
             raise ConfigInvalidError(
                 "--scenario",
@@ -276,6 +281,9 @@ class _Run:
         for left in self._left:
             if left.plant != info.name:
                 self._console.say(f"run {left.number} may have left something at {left.plant}: govern that to clear up")
+                continue
+            if self._job.dry_run:
+                self._console.say(f"run {left.number} may have left something at {left.plant}; a dry run leaves it")
                 continue
             after = aftermath.clear_up(left, plant, epoch=epoch, name=f"{name}/after-{left.number}")
             for text in after.told:
@@ -298,9 +306,9 @@ class _Run:
         }
         session.loop.tell(Started(epoch, session.info.capabilities, facts))
 
-    def _lifecycle(self, session: Session) -> Ticking[None]:
+    def _lifecycle(self, session: Session, world: Plant) -> Ticking[None]:
         """Phases I to III, the governing window, Phase IV; ends early where a phase does not pass."""
-        faults = ScenarioFaults(session, self._job.scenario)
+        faults = ScenarioFaults(session, self._job.scenario, world)
         for phase, checks in (
             (Phase.PHASE_I, initialization),
             (Phase.PHASE_II, transactions),

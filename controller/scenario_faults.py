@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.plants.plant import Plant
 from controller.plants.scenario import PlannedFault, Scenario
 from controller.session import Result, Session, Ticking
 from metrics.errors import BadDataError, PlantError, PlantRefusedError, RecordingEndedError
@@ -10,10 +11,15 @@ from state.stimulus import ProbeEnded, ProbeIntended
 
 
 class ScenarioFaults:
-    """The faults of one scenario on one session; without a scenario it does nothing."""
+    """The faults of one scenario on one session; without a scenario it does nothing.
 
-    def __init__(self, session: Session, scenario: Scenario | None) -> None:
+    They come over `plant` as it is: what befalls a virtual plant is no act of the controller's, and so befalls it in a
+    dry run as well.
+    """
+
+    def __init__(self, session: Session, scenario: Scenario | None, plant: Plant) -> None:
         self._session = session
+        self._plant = plant
         self._planned = list(scenario.faults) if scenario is not None else []
         self._injected: list[str] = []
 
@@ -39,7 +45,7 @@ class ScenarioFaults:
         """Take back what is still in force; what the plant refuses has ended by itself."""
         for name in self._injected:
             try:
-                self._session.plant.clear(name, key=self._key(name, "end"), epoch=self._epoch)
+                self._plant.clear(name, key=self._key(name, "end"), epoch=self._epoch)
                 result = "ended"
             except PlantError as error:
                 result = f"not ended: {error}"
@@ -56,7 +62,7 @@ class ScenarioFaults:
         name = str(planned.fault["id"])
         self._session.loop.tell(ProbeIntended(f"scenario/{name}", {"clear": name}))
         try:
-            self._session.plant.inject(planned.fault, key=self._key(name, "begin"), epoch=self._epoch)
+            self._plant.inject(planned.fault, key=self._key(name, "begin"), epoch=self._epoch)
         except PlantRefusedError as refused:
             self._session.loop.tell(ProbeEnded(f"scenario/{name}", {"result": f"refused: {refused.reason}"}))
             raise BadDataError(f"the scenario cannot be run on this plant: {name}: {refused.reason}") from refused

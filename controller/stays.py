@@ -24,23 +24,26 @@ from controller.plants.bounded import BoundedPlant
 from controller.plants.factory import make_plant
 from controller.plants.metered import MeteredPlant
 from controller.plants.plant import Plant, PlantInfo
+from controller.plants.read_only import ReadOnlyPlant
 from controller.publisher import Publisher
 from controller.record import Recorded, RunRecord
 from controller.session import Session
 from controller.settings import Config
 from controller.sinks import Sinks, open_sinks, prepare
-from metrics.errors import PlantRefusedError
+from metrics.errors import ConfigInvalidError, PlantRefusedError
 from metrics.observation import Capability
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import StoreAccounts
 from metrics.telemetry import Telemetry
-from state.event import Event
+from state.event import Event, EventKind
 from state.governor import Governor
 from state.journal import Journal
 from state.phase import Phase
 from state.stimulus import Restarted, Started
 
 BODIES_MAX = 3600  # an hour of an embedded plant's transactions
+ARRIVALS = frozenset({EventKind.RUN_STARTED, EventKind.RESTARTED})
+NOTED_PLANT = "plant"
 
 
 @dataclass(slots=True)
@@ -89,37 +92,69 @@ class Stays:
             self.host = plant.host if isinstance(plant, EmbeddedPlant) else None
         else:
             plant = BoundedPlant(plant, config.plant.deadline_s)
-        self.plant = MeteredPlant(plant, self.meter, self.clock)
+        self.plant = MeteredPlant(ReadOnlyPlant(plant) if self.dry_run else plant, self.meter, self.clock)
 
     def arrive(self, config: Config, *, again: bool) -> Governed:
         """Reach the plant and take up governing; `again` after it was lost.
 
         Raises:
             PlantError: it cannot be reached, or not understood.
-            ConfigInvalidError: a file that the sinks need cannot be used.
+            ConfigInvalidError: a file that the sinks need cannot be used, or the journal is about another plant.
         """
         plant = self.plant
         if plant is None:
             raise RuntimeError("set out first")
         prepare(config)
         info = plant.connect(config.plant.connect_s)
+        self._require_same(info)
         epoch = max(plant.epoch_seen(config.plant.deadline_s), self.governor.state.epoch) + 1
         self.time.rebase()
         self.record.plant, self.record.system = info.name, info.system
         governed = Governed(self._session(config, plant, info, epoch))
         begun = facts(governed.session, fingerprint(config), reason="the plant is back" if again else "start")
-        if self.governor.state.phase is Phase.IDLE:
+        if not again:
             self._clear_up(plant, info, epoch)
+        if self.governor.state.phase is Phase.IDLE:
             governed.loop.tell(Started(epoch, info.capabilities, begun))
         else:
             governed.loop.tell(Restarted(epoch, info.capabilities, self.monotonic_s(), begun))
         self._claim(plant, info, epoch)
         governed.undo_probes()
+        self._tell_of_dry_run()
         phase = self.governor.state.phase
         self.console.say(f"governing {info.name} ({info.system}), epoch {epoch}, {phase}")
         if phase not in CHECKS:
             self.console.phase_started(phase)
         return governed
+
+    def _require_same(self, info: PlantInfo) -> None:
+        """Go on at the plant of which the journal tells, and at no other: nothing that is known of one holds there.
+
+        Raises:
+            ConfigInvalidError: it is another one.
+        """
+        known = None
+        if self.governor.state.phase is not Phase.IDLE:
+            arrivals = (item.event.data for item in reversed(self.record.events) if item.event.kind in ARRIVALS)
+            # After months the journal has forgotten its beginning, hence the note beside it.
+            known = next((data["plant"] for data in arrivals if "plant" in data), self.journal.noted(NOTED_PLANT))
+        if known not in (None, info.name):
+            problem = (
+                f"{self.data_dir} is about {known}, and {info.name} is another plant: name another directory with "
+                f"--data-dir, or {known}; another directory also if the plant has only moved, where the phases are "
+                "made again and whoever is out comes back at its time limit"
+            )
+            raise ConfigInvalidError("plant", [problem])
+        self.journal.note(NOTED_PLANT, info.name)
+
+    def _tell_of_dry_run(self) -> None:
+        """Say what is left open, because nothing is done about it."""
+        state = self.governor.state
+        left = [f"probe {name}" for name in sorted(state.probes)]
+        if state.trial is not None:
+            left.append(f"trial {state.trial.number}, which forbids isolations")
+        if self.dry_run and left:
+            self.console.say(f"a dry run leaves as it is what it has found open: {'; '.join(left)}")
 
     def _claim(self, plant: Plant, info: PlantInfo, epoch: int) -> None:
         """Let the plant see the epoch now: a late request of a dead predecessor is refused from here on.
@@ -204,6 +239,9 @@ class Stays:
         """Undo what runs in this data directory have left at this plant."""
         for left in rundir.leftovers(self.data_dir):
             if left.plant != info.name:
+                continue
+            if self.dry_run:
+                self.console.say(f"run {left.number} may have left something at {left.plant}; a dry run leaves it")
                 continue
             after = aftermath.clear_up(left, plant, epoch=epoch, name=f"govern/after-{left.number}")
             for text in after.told:

@@ -223,7 +223,7 @@ class _Teller:
         self._trial(data, applied_at_s=at_s)
 
     def trial_kept(self, data: Mapping[str, Any], at_s: float) -> None:
-        self._trial(data, outcome="kept", ended_at_s=at_s, measured=data["measured"])
+        self._trial(data, outcome="kept", ended_at_s=at_s, measured=data.get("measured"))
 
     def rollback_intended(self, data: Mapping[str, Any], _at_s: float) -> None:
         self._trial(data, rollback_reason=data["reason"], measured=data.get("measured"))

@@ -90,7 +90,9 @@ _SENTENCES: Mapping[EventKind, Callable[[Mapping[str, Any]], str]] = {
     EventKind.TRIAL_STARTED: lambda data: f"trial {data['trial']}: {changes(data['from'], data['to'])}{_because(data)}",
     EventKind.TRIAL_APPLIED: lambda data: f"trial {data['trial']} is in force, as the plant shows",
     EventKind.TRIAL_KEPT: lambda data: (
-        f"trial {data['trial']} is kept: objective {quantity(data['measured']['objective'])}, "
+        f"trial {data['trial']} has ended{_because(data)}"
+        if data.get("replaced")
+        else f"trial {data['trial']} is kept: objective {quantity(data['measured']['objective'])}, "
         f"violation {quantity(data['measured']['violation'])}{_because(data)}"
     ),
     EventKind.ROLLBACK_INTENDED: lambda data: f"rolling trial {data['trial']} back{_because(data)}",

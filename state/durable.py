@@ -25,7 +25,7 @@ from state.proposal_record import ProposalRecord, ProposalStatus, remember
 SELF_ENDING: frozenset[EventKind | None] = frozenset({None, EventKind.STORM_DETECTED, EventKind.SENSORS_DOUBTED})
 RETRIED: frozenset[EventKind | None] = frozenset({EventKind.PHASE_FAILED, EventKind.PHASE_UNDECIDED})
 COMMANDS_KEPT = 256  # a repeated command is recognised among so many; a client that repeats does so within minutes
-STATE_VERSION = 2  # of what the state holds and what events mean for it; a snapshot of another one cannot be compared
+STATE_VERSION = 3  # of what the state holds and what events mean for it; a snapshot of another one cannot be compared
 POLICY = "policy"  # who isolated a node, where nobody did by hand
 TRIAL = "trial"  # who brought a proposal where it stands, where its trial did
 
@@ -480,15 +480,17 @@ def _rollback_intended(state: DurableState, event: Event) -> None:
 
 def _trial_kept(state: DurableState, event: Event) -> None:
     trial = _close_trial(state, kept=True)
-    if event.data.get("healed"):
+    data, replaced = event.data, event.data.get("replaced")
+    if data.get("healed"):
         state.failed_trials = state.exhaustions = 0
-    elif not (event.data.get("improved") or event.data.get("interrupted") or trial.direction in ASIDE):
+        state.exhausted_until_s = 0.0
+    elif not (any(data.get(name) for name in ("improved", "interrupted", "well")) or trial.direction in ASIDE):
         state.failed_trials += 1
-    if trial.direction in MODELLED:
+    if trial.direction in MODELLED and not replaced:
         state.trust = trust_after(state.trust, kept=True)
-    proven = event.data.get("healed") or event.data.get("improved")
-    status = ProposalStatus.VERIFIED if proven else ProposalStatus.APPLIED
-    _carried_out(state, trial, event, status, _judged(trial, event))
+    proven = data.get("healed") or data.get("improved")
+    unproven = ProposalStatus.ROLLED_BACK if replaced else ProposalStatus.APPLIED  # it is no longer in force, or it is
+    _carried_out(state, trial, event, ProposalStatus.VERIFIED if proven else unproven, _judged(trial, event))
 
 
 def _trial_rolled_back(state: DurableState, event: Event) -> None:
@@ -645,8 +647,9 @@ def _probe_ended(state: DurableState, event: Event) -> None:
 
 
 def _hold(state: DurableState, event: Event, reason: str) -> None:
-    # A reason that needs a person outranks one that goes away by itself; otherwise the first one stands.
-    if state.safe_mode_cause in SELF_ENDING:
+    # What ends by itself gives way to anything, and what is tried again to what needs a person; else the first stands.
+    held = state.safe_mode_cause
+    if held in SELF_ENDING or (held in RETRIED and event.kind not in SELF_ENDING | RETRIED):
         state.safe_mode, state.safe_mode_cause, state.safe_mode_since_s = reason, event.kind, event.at_s
 
 

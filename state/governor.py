@@ -99,7 +99,8 @@ class Governor:
         """Govern by other settings from now on; ConfigReloaded or Restarted has to follow, which settles the rest."""
         self._settings = settings
         self._nodes = NodeGovernance(settings.isolation)
-        self._trials = TrialGovernance(settings.healing, settings.isolation.gravity_critical)
+        critical = settings.isolation.gravity_critical
+        self._trials = TrialGovernance(settings.healing, critical, dry_run=settings.dry_run)
         self._proposals = ProposalGovernance(settings.healing, self._trials)
         self._desk = OperatorDesk(self._nodes, self._trials, self._proposals)
 
@@ -137,7 +138,9 @@ class Governor:
         self._trials.count(assessment)
         self._proposals.see(assessment, parameters)
         self._doubt(assessment, draft.now_s)
-        self._nodes.settle(draft, assessment)
+        if self._lag_s <= EVIDENCE_MAX_S:
+            # What is made up for was seen before our latest actions, although it is taken in after them.
+            self._nodes.settle(draft, assessment)
         self._trials.advance(draft, assessment, parameters)
         self._leave_isolating(draft)
         self._hold_if_suspect(draft, assessment)
@@ -216,7 +219,7 @@ class Governor:
             self._forbids_actions(assessment),
             static=static,
             suspected_by=self._suspects(assessment),
-            renewals_forbidden_by=self._forbids_all(),
+            renewals_forbidden_by=self._forbids_all() or (Guard.STALE if self._lag_s > EVIDENCE_MAX_S else None),
         )
 
     def _under_maintenance(self, now_s: float) -> frozenset[str]:

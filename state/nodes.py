@@ -69,8 +69,9 @@ class NodeGovernance:
         self._in_flight = ReadBack(policy.verify_s)
         self._dry_run = DryRun(policy)
         self._spared: frozenset[str] = frozenset()
-        self._forgiven_at: dict[str, int] = {}  # calm ticks of a node at which an offence was last taken back
+        self._healthy: dict[str, tuple[int, float]] = {}  # calm ticks, and their time since an offence was taken back
         self._renewed_at: dict[str, float] = {}
+        self._due: set[str] = set()  # nodes that are out while nobody knows for how much longer
         self._seen: NodeView | None = None
         self._latest: tuple[int, float] | None = None  # tick and plant time
         self._tick_s = 1.0
@@ -96,7 +97,7 @@ class NodeGovernance:
     def restart(self) -> None:
         """Let every node be confirmed afresh."""
         self._wells.restart()
-        self._forgiven_at.clear()
+        self._healthy.clear()
         self._renewed_at.clear()
 
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
@@ -104,9 +105,13 @@ class NodeGovernance:
         self._in_flight.replied(draft, key, reply, reason, received_s)
 
     def reconcile(self, draft: Draft, now_received_s: float) -> None:
-        """After a restart nothing is known of what was in flight: look before believing anything."""
+        """After a restart nothing is known of what was in flight: look before believing anything.
+
+        Nor is it known for how long we were away, while the plant's time limits went on: whoever is out is renewed.
+        """
         self.restart()
         self._in_flight.reconcile(draft, now_received_s)
+        self._due = draft.state.out_of_service()
 
     def settle(self, draft: Draft, assessment: Assessment) -> None:
         """Take in what the plant shows of what is in flight, and of what it did by itself."""
@@ -116,6 +121,8 @@ class NodeGovernance:
         index = seen.topology.index
         for intent in self._in_flight.settle(draft, seen):
             self._notice_flapping(draft, intent)
+            if intent.kind is IntentKind.RENEW and draft.state.nodes[intent.node].until_s == intent.until_s:
+                self._due.discard(intent.node)
             if intent.node in index and intent.kind is IntentKind.ISOLATE:
                 # The others of the cluster were pulled by the node that has just gone.
                 cluster = int(seen.topology.cluster_of[index[intent.node]])
@@ -262,6 +269,7 @@ class NodeGovernance:
         topology, policy, state = seen.topology, self._policy, draft.state
         node, gravity = topology.nodes[index], _finite(seen.reading.gravity[index])
         standing.take_out(index)
+        self._due.discard(node)
         record = state.nodes.get(node)
         offence = (record.offences if record else 0) + (by == POLICY)
         backoff_s = policy.backoff_s(node, offence)
@@ -320,29 +328,30 @@ class NodeGovernance:
     def _end_or_renew(
         self, draft: Draft, node: str, record: NodeRecord, clean: int, licence: Licence, *, trusted: bool
     ) -> None:
-        policy, time_out_s = self._policy, draft.now_s - record.isolated_s
-        runs_out = draft.now_s >= record.until_s - RENEW_BEFORE_S
-        held_back = self._held_back(record, clean, time_out_s, trusted=trusted)
         if record.by != POLICY and not record.flapping:
             return  # an operator's isolation ends by hand, or by the time limit that was asked for
-        if held_back is None and not licence.static:
-            if licence.forbidden_by is not None:
-                draft.refuse(Refusal("restore", licence.forbidden_by, node, clean, policy.probation_ticks, draft.now_s))
-            else:
-                self.restore(draft, node, f"clean for {clean} ticks, out for {time_out_s:g} s")
-        elif runs_out and (trusted or licence.static or record.flapping):
-            if draft.now_s - self._renewed_at.get(node, -math.inf) >= policy.verify_s:
-                self._renew(draft, node, record, licence)
-        elif held_back is not None and clean >= policy.probation_ticks:
-            draft.refuse(Refusal("restore", held_back, node, time_out_s, record.backoff_s, draft.now_s))
+        policy, time_out_s = self._policy, draft.now_s - record.isolated_s
+        held_back = self._held_back(record, clean, time_out_s, trusted=trusted)
+        if held_back is None and licence.forbidden_by is None:
+            self.restore(draft, node, f"clean for {clean} ticks, out for {time_out_s:g} s")
+            return
+        guard, observed, limit = held_back or (licence.forbidden_by, clean, policy.probation_ticks)
+        draft.refuse(Refusal("restore", str(guard), node, observed, limit, draft.now_s))
+        runs_out = draft.now_s >= record.until_s - RENEW_BEFORE_S and (trusted or licence.static or record.flapping)
+        renewed_s = draft.now_s - self._renewed_at.get(node, -math.inf)
+        stays = held_back is not None or licence.static
+        if stays and (runs_out or node in self._due) and renewed_s >= policy.verify_s:
+            self._renew(draft, node, record, licence)
 
-    def _held_back(self, record: NodeRecord, clean: int, time_out_s: float, *, trusted: bool) -> Guard | None:
-        """Why a node that is out may not return yet, or None."""
+    def _held_back(
+        self, record: NodeRecord, clean: int, time_out_s: float, *, trusted: bool
+    ) -> tuple[Guard, float, float] | None:
+        """Why a node that is out may not return yet, with what was observed and the limit, or None."""
         if record.flapping:
-            return Guard.FLAPPING
+            return Guard.FLAPPING, record.offences, self._policy.flap_offences
         if not trusted or clean < self._policy.probation_ticks:
-            return Guard.NOT_CLEAN
-        return Guard.BACKOFF if time_out_s < record.backoff_s else None
+            return Guard.NOT_CLEAN, clean, self._policy.probation_ticks
+        return (Guard.BACKOFF, time_out_s, record.backoff_s) if time_out_s < record.backoff_s else None
 
     def _renew(self, draft: Draft, node: str, record: NodeRecord, licence: Licence) -> None:
         self._renewed_at[node] = draft.now_s  # a renewal that fails is not tried again at every tick
@@ -361,13 +370,16 @@ class NodeGovernance:
     def _forgive(self, draft: Draft, node: str, record: NodeRecord, calm: int) -> None:
         """Take an offence back for healthy evidence: ticks that were seen and not bad, not mere time."""
         if record.status is not NodeStatus.HEALTHY or record.offences == 0:
-            self._forgiven_at.pop(node, None)
+            self._healthy.pop(node, None)
             return
-        since = min(self._forgiven_at.get(node, 0), calm)
-        if (calm - since) * self._tick_s >= self._policy.forgive_s:
+        before, healthy_s = self._healthy.get(node, (0, 0.0))
+        if calm < before:  # it has looked bad in between
+            before, healthy_s = 0, 0.0
+        healthy_s += (calm - before) * self._tick_s
+        if healthy_s >= self._policy.forgive_s:
             draft.record(EventKind.OFFENCE_FORGIVEN, node=node, offences=record.offences - 1)
-            since = calm
-        self._forgiven_at[node] = since
+            healthy_s = 0.0
+        self._healthy[node] = (calm, healthy_s)
 
 
 def _worst_first(draft: Draft, nodes: NDArray[np.intp], gravity: NDArray[np.float64], guard: Guard) -> list[int]:

@@ -52,13 +52,16 @@ class OperatorDesk:
     def take(self, draft: Draft, commanded: Commanded, licence: Licence) -> None:
         """Decide on one command; the answer goes into the decision."""
         wanted, key = asked.described(commanded.command), commanded.key
-        earlier = None if key is None else draft.state.commands.get(key)
+        earlier = None if key is None or commanded.failed is not None else draft.state.commands.get(key)
         if earlier is not None:
             same = earlier["asked"] == wanted
             text = str(earlier["answer"]) if same else f"key {key} was used for another command"
             draft.answer = Answer(same and bool(earlier["accepted"]), text, repeated=True)
             return
-        answer = self._desks[type(commanded.command)](draft, commanded.command, commanded, licence)
+        if commanded.failed is None:
+            answer = self._desks[type(commanded.command)](draft, commanded.command, commanded, licence)
+        else:
+            answer = _no(commanded.failed)  # from now on that is what this key is answered
         draft.record(
             EventKind.COMMANDED if answer.accepted else EventKind.COMMAND_REFUSED,
             asked=wanted,
@@ -144,7 +147,7 @@ class OperatorDesk:
             text = f"guard {refusal.guard} forbids it: {refusal.observed:.3g}, limit {refusal.limit:.3g}"
             return _no(text, guard=refusal.guard)
         until_s = draft.state.nodes[wanted.node].until_s
-        return _yes(f"{wanted.node} is taken out for {until_s - draft.now_s:g} s, or until it is restored")
+        return _yes(f"{wanted.node} is to be taken out for {until_s - draft.now_s:g} s, or until it is restored")
 
     def _restore(self, draft: Draft, wanted: asked.Restore, commanded: Commanded, licence: Licence) -> Answer:
         record = draft.state.nodes.get(wanted.node)
@@ -159,13 +162,18 @@ class OperatorDesk:
         if licence.forbidden_by is Guard.TRIAL_OPEN:
             return _no("a trial is under way: pause, or wait for its end", guard=Guard.TRIAL_OPEN)
         self._nodes.restore(draft, wanted.node, commanded.reason, by=commanded.by)
-        return _yes(f"{wanted.node} is let back in, on probation")
+        return _yes(f"{wanted.node} is to be let back in, on probation")
 
     def _exempt(self, draft: Draft, wanted: asked.Exempt, commanded: Commanded, _licence: Licence) -> Answer:
         if not self._nodes.knows(wanted.node):
             return _no(f"the plant shows no node {wanted.node}")
         if not (0 < wanted.for_s <= EXEMPTION_MAX_S and 0 <= wanted.in_s <= EXEMPTION_MAX_S):
             return _no(f"an exemption begins, and ends, within {EXEMPTION_MAX_S:g} s, and lasts more than 0 s")
+        earlier = draft.state.exemptions.get(wanted.node)
+        if earlier is not None and (earlier.owner, earlier.kind) != (commanded.by, wanted.kind):
+            # One at a time, and nobody's is ended silently; one's own is prolonged, or shortened, by another.
+            lasts = f"the {earlier.kind} of {earlier.owner} lasts for another {earlier.until_s - draft.now_s:g} s"
+            return _no(f"{wanted.node} is left alone already: {lasts}; end it first")
         from_s = draft.now_s + wanted.in_s
         draft.record(
             EventKind.NODE_EXEMPTED,

@@ -1,8 +1,9 @@
 """What is in flight, until the plant itself shows the effect, or should have.
 
 A reply is a word, not an effect: only an observation received after the reply says what became of an action, and an
-unknown result stays unknown until then. What is not seen in time has failed. The time starts with the first look after
-the reply, so that a plant that cannot be observed is not taken for one that does not obey.
+unknown result stays unknown until then; after a refusal it says whether there is still a node to act upon. What is not
+seen in time has failed. The time starts with the first look after the reply, so that a plant that cannot be observed is
+not taken for one that does not obey.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _VERIFIED = {
     IntentKind.RENEW: EventKind.RENEWAL_VERIFIED,
     IntentKind.RESTORE: EventKind.RESTORATION_VERIFIED,
 }
+GONE = "the plant does not show the node any more"
 
 
 class ReadBack:
@@ -38,14 +40,15 @@ class ReadBack:
         self._verify_s = verify_s
         self._replied_at: dict[str, float] = {}
         self._first_look_s: dict[str, float] = {}
+        self._refused: dict[str, str] = {}  # with the plant's words
         self._uncertain: set[str] = set()  # intents of which it is not even known whether they were ever sent
 
     def replied(self, draft: Draft, key: str, reply: Reply, reason: str, received_s: float) -> None:
-        """Take the plant's answer; a refusal is the end of the action, and so is that it was never sent."""
+        """Take the plant's answer; that it was never sent is the end of the action."""
         self._replied_at[key] = received_s
         draft.record(REPLY_EVENTS[reply], key=key, **({"reason": reason} if reason else {}))
         if reply is Reply.REFUSED:
-            self._fail(draft, draft.state.intents[key], reason)
+            self._refused[key] = reason
         elif reply is Reply.VOID:
             self._forget(key)
 
@@ -97,6 +100,12 @@ class ReadBack:
         waited_s: float,
     ) -> bool:
         first_look_s = self._first_look_s.setdefault(intent.key, draft.now_s)
+        if intent.reply is Reply.REFUSED:
+            if active is None:
+                self._abandon(draft, intent, GONE)  # who has left cannot be taken out, nor let in
+            else:
+                self._fail(draft, intent, self._refused.get(intent.key, "the plant refused it"))
+            return True
         # That a time limit was moved cannot be seen: of a renewal only the plant's own word can be believed.
         believed = intent.kind is not IntentKind.RENEW or intent.reply is Reply.APPLIED
         if believed and active is (intent.kind is IntentKind.RESTORE):
@@ -105,7 +114,7 @@ class ReadBack:
             return True
         if min(draft.now_s - first_look_s, waited_s) >= self._verify_s:
             if active is None:
-                self._abandon(draft, intent, "the plant does not show the node any more")
+                self._abandon(draft, intent, GONE)
             elif intent.kind is IntentKind.ISOLATE and draft.now_s >= intent.until_s:
                 self._abandon(draft, intent, "its time limit had passed before anybody looked")
             else:
@@ -128,5 +137,6 @@ class ReadBack:
 
     def _forget(self, key: str) -> None:
         self._uncertain.discard(key)
+        self._refused.pop(key, None)
         self._replied_at.pop(key, None)
         self._first_look_s.pop(key, None)

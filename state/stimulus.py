@@ -49,7 +49,8 @@ class PlantLost:
 class Commanded:
     """An operator wants something: who, why, and under which idempotency key, if any.
 
-    `objection` is what stands against it that only files can tell.
+    `objection` is what stands against it that only files can tell; `failed` is why what it had begun was not carried
+    out: it is told again then, because its first answer was too early.
     """
 
     command: Command
@@ -57,6 +58,7 @@ class Commanded:
     reason: str
     key: str | None = None
     objection: str | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """What did a trial do: better, worse, or is it not to be told from noise?
 
 A window holds the last ticks of the KPIs that a trial is judged by. Two windows, before and after, are compared by the
-fall of the violation in Welch's t-test, one-sided, or by that of the objective where nothing was violated. The KPIs are
-15-tick averages, so a window holds fewer independent samples than ticks, and none is taken for fewer than two. The
-objective is J without ΔΛ, because a trial moves λ_opt by itself and must not be judged by that.
+fall of the violation in a one-sided t-test, or by that of the objective where nothing was violated. The KPIs are
+15-tick averages, so a window holds fewer independent samples than ticks, and none is taken for fewer than two. Their
+variances may differ, as in Welch's test, but the degrees of freedom are those of both together: his would be fewer than
+two samples give. The objective is J without ΔΛ, because a trial moves λ_opt by itself and must not be judged by that.
 
 Assumption: the environment stands still between the windows; where it did not, see `metrics.haru.tuning.regretted`.
 Source: docs/model.md section 6 (objective, recipe step 4).
@@ -26,6 +27,7 @@ ACTION_COST_MAX = 0.05
 SMOOTHING_TICKS = 15
 SAMPLES_MIN = 2.0
 ABORT_TICKS = 5
+BLIND_FACTOR = 2  # a window may take so many times as long as its ticks, where KPIs are unknown in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Measured:
         objective_se: its standard error.
         violation: how far the constraints are missed, summed.
         violation_se: its standard error.
-        coherence, action_cost: the two KPIs that abort a trial.
+        coherence, gas, action_cost: the KPIs that abort a trial.
         ticks: length of the window.
     """
 
@@ -46,6 +48,7 @@ class Measured:
     violation: float
     violation_se: float
     coherence: float
+    gas: float
     action_cost: float
     ticks: int
 
@@ -58,10 +61,13 @@ class Window:
     """The last ticks of the KPIs that a trial is judged by; ticks with an unknown KPI are left out."""
 
     def __init__(self, ticks: int) -> None:
-        self._samples: deque[tuple[float, float, float, float]] = deque(maxlen=ticks)
+        self._samples: deque[tuple[float, float, float, float, float]] = deque(maxlen=ticks)
+        self._taken_at: deque[int] = deque(maxlen=ticks)
+        self._tick = 0
 
     def add(self, kpis: Mapping[str, float]) -> None:
         """Take one tick in."""
+        self._tick += 1
         values = [kpis.get(name, math.nan) for name in ("coherence", "gas", "action_cost", "delta_entropy")]
         if not all(map(math.isfinite, values)):
             return
@@ -69,27 +75,29 @@ class Window:
         shortfall = max(0.0, COHERENCE_MIN - coherence) + max(0.0, GAS_MIN - gas)
         objective = action_cost + 5 * abs(delta_entropy) + shortfall
         violation = shortfall + max(0.0, action_cost - ACTION_COST_MAX)
-        self._samples.append((objective, violation, coherence, action_cost))
+        self._samples.append((objective, violation, coherence, gas, action_cost))
+        self._taken_at.append(self._tick)
 
     def clear(self) -> None:
         """Forget everything, because what follows is another regime."""
         self._samples.clear()
+        self._taken_at.clear()
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def last(self, ticks: int) -> list[tuple[float, float]]:
-        """Coherence and action cost of the last ticks."""
-        return [(sample[2], sample[3]) for sample in list(self._samples)[-ticks:]]
+    def last(self, ticks: int) -> list[tuple[float, float, float]]:
+        """Coherence, alignment and action cost of the last ticks."""
+        return [sample[2:] for sample in list(self._samples)[-ticks:]]
 
     def measure(self, ticks: int) -> Measured | None:
-        """Means over the last `ticks`, or None while the window does not hold so many."""
-        if ticks < 1 or len(self._samples) < ticks:
+        """Means over the last `ticks` that are known, or None while there are not so many, or they are of long ago."""
+        if ticks < 1 or len(self._samples) < ticks or self._tick - self._taken_at[-ticks] >= BLIND_FACTOR * ticks:
             return None
         columns = np.array(self._samples)[-ticks:].T
         error = columns.std(axis=1, ddof=1 if ticks > 1 else 0) / math.sqrt(_samples(ticks))
-        objective, violation, coherence, action_cost = (float(value) for value in columns.mean(axis=1))
-        return Measured(objective, float(error[0]), violation, float(error[1]), coherence, action_cost, ticks)
+        objective, violation, coherence, gas, action_cost = (float(value) for value in columns.mean(axis=1))
+        return Measured(objective, float(error[0]), violation, float(error[1]), coherence, gas, action_cost, ticks)
 
 
 class Effect(StrEnum):
@@ -181,15 +189,18 @@ def t_quantile(level: float, freedom: float) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def abort_reason(baseline: Mapping[str, float], recent: list[tuple[float, float]]) -> str | None:
+def abort_reason(baseline: Mapping[str, float], recent: list[tuple[float, float, float]]) -> str | None:
     """Why a trial must end at once, or None: the last `ABORT_TICKS` ticks were all worse than a hard limit."""
     if len(recent) < ABORT_TICKS:
         return None
     coherence_min = min(0.88, baseline["coherence"] - 0.02)
+    gas_min = min(0.93, baseline["gas"] - 0.02)
     cost_max = max(0.10, 1.6 * baseline["action_cost"])
-    if all(coherence < coherence_min for coherence, _ in recent):
+    if all(coherence < coherence_min for coherence, _, _ in recent):
         return f"coherence below {coherence_min:.3f} for {ABORT_TICKS} ticks"
-    if all(cost > cost_max for _, cost in recent):
+    if all(gas < gas_min for _, gas, _ in recent):
+        return f"alignment below {gas_min:.3f} for {ABORT_TICKS} ticks"
+    if all(cost > cost_max for _, _, cost in recent):
         return f"action cost above {cost_max:.3f} for {ABORT_TICKS} ticks"
     return None
 

@@ -22,12 +22,13 @@ from state.durable import ASIDE, IMPROVEMENT, MODELLED, RollbackFault, Trial
 from state.event import EventKind
 from state.healing import Change, HealingPolicy
 from state.improvement import ImprovementWatch
-from state.isolation import Guard
+from state.isolation import Guard, Refusal
 from state.phase import Phase
 from state.readback import REPLY_EVENTS
 from state.trial_gate import Need, TrialGate
 from state.trial_window import (
     ABORT_TICKS,
+    BLIND_FACTOR,
     Comparison,
     Effect,
     Measured,
@@ -40,9 +41,11 @@ from state.trial_window import (
 from state.tuner import SupplyBalance, explained, next_change, out_of_reach
 
 EXTENSION = 2  # an inconclusive trial is measured over so many windows before it is given up
-BLIND_FACTOR = 2  # so many times as long as its windows are made of a trial waits for them to fill
+RETURN_FACTOR = 4  # so many times as long as the settling, at most, what a trial has done is waited for to fade
+REPLACED_TICKS = 2  # in a row in which the plant shows other values than those on trial: somebody has set them
 IDLE_FACTOR = 2  # so many times as long as a window nothing may be worth a trial before that is told
 OVERTAKEN_TICKS = 15  # the KPIs' own average, before which nothing is known of a change
+REPLACED = "somebody else has set other parameters during the trial; they are left in force"
 REGRET = "in the environment as it is now going back would be worse"
 UNASKED = Need((), (), modelled=False)  # a change of α: no KPI asks for it
 EXPLAINED = Need((), (), modelled=True)  # an improvement, likewise, but the model's word
@@ -54,22 +57,28 @@ class TrialGovernance:
     Args:
         policy: the numbers.
         gravity_critical: |g| from which a node is a gravity well.
+        dry_run: leave a trial that is found open as it is.
     """
 
-    def __init__(self, policy: HealingPolicy, gravity_critical: float) -> None:
+    def __init__(self, policy: HealingPolicy, gravity_critical: float, *, dry_run: bool = False) -> None:
         self._policy = policy
+        self._dry_run = dry_run
         self._gate = TrialGate(policy, gravity_critical)
         self._window = Window(max(EXTENSION * policy.measure_ticks, policy.baseline_ticks))
         self._supply = SupplyBalance.start()
         self._improvements = ImprovementWatch(policy)
         self._settled_ticks = 0
         self._idle_ticks = 0
+        self._fading_ticks = 0
+        self._replaced_ticks = 0
+        self._normal = 0.0  # violation below which the effect of the trial that was rolled back has faded
         self._replied_at: dict[str, float] = {}
         self._first_look_s: dict[str, float] = {}
 
     def count(self, assessment: Assessment) -> None:
         """Take the tick's KPIs in."""
         self._window.add({name: verdict.value for name, verdict in assessment.kpis.items()})
+        self._fade()
         self._gate.count(assessment)
         self._supply.count(assessment)
         self._improvements.count(assessment)
@@ -84,7 +93,7 @@ class TrialGovernance:
 
     def advance(self, draft: Draft, assessment: Assessment, parameters: Parameters | None) -> None:
         """Carry the open trial on by one tick."""
-        trial = draft.state.trial
+        trial = self._open(draft)
         if trial is None:
             return
         if trial.rollback_key is not None:
@@ -146,7 +155,7 @@ class TrialGovernance:
         found: Comparison | None = None,
     ) -> None:
         """End the open trial, if it is not ending already, by going back to the last good value."""
-        trial = draft.state.trial
+        trial = self._open(draft)
         if trial is None or trial.rollback_key is not None:
             return
         measured = self._measured() if trial.applied else None
@@ -165,7 +174,7 @@ class TrialGovernance:
 
     def yield_to_wells(self, draft: Draft, assessment: Assessment) -> None:
         """End the open trial for a confirmed well, unless it is the drift's that the trial is to end."""
-        trial, topology = draft.state.trial, assessment.topology
+        trial, topology = self._open(draft), assessment.topology
         if trial is None or trial.rollback_key is not None or not self._gate.wells_matter(draft.state, assessment):
             return
         reason = "a gravity well was confirmed during the trial"
@@ -177,7 +186,7 @@ class TrialGovernance:
 
     def reconcile(self, draft: Draft, now_received_s: float) -> None:
         """After a restart: an open trial ends in the last good value."""
-        trial = draft.state.trial
+        trial = self._open(draft)
         if trial is None:
             return
         if trial.rollback_key is None:
@@ -185,6 +194,23 @@ class TrialGovernance:
         else:
             draft.act(ApplyParameters(trial.rollback_key, Parameters.parse(trial.previous)))
         self._replied_at[str(draft.state.trial.rollback_key if draft.state.trial else "")] = now_received_s
+
+    def _open(self, draft: Draft) -> Trial | None:
+        """The open trial, of which a dry run, having found one, knows nothing: it is neither judged nor taken back."""
+        return None if self._dry_run else draft.state.trial
+
+    def _fade(self) -> None:
+        """Keep what a trial has done out of the next one's window: the KPIs are averages, and its effect fades slowly.
+
+        It has faded once they violate no more than before the trial; if they never do, the environment is the cause.
+        """
+        if self._fading_ticks:
+            self._fading_ticks -= 1
+            latest = self._window.measure(1)
+            if latest is not None and latest.violation <= self._normal:
+                self._fading_ticks = 0
+            else:
+                self._window.clear()
 
     def _improve(
         self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden_by: Guard | None
@@ -236,6 +262,8 @@ class TrialGovernance:
         ticks = policy.measure_ticks if change.direction == IMPROVEMENT else policy.baseline_ticks
         baseline = self._window.measure(ticks)
         if baseline is None:
+            if subject := proposal or ",".join(diagnosis.breached or diagnosis.heading):
+                draft.refuse(Refusal("heal", "baseline", subject, len(self._window), ticks, draft.now_s))
             return
         key = f"apply-{state.actions + 1}"
         draft.record(
@@ -259,7 +287,7 @@ class TrialGovernance:
         shown = self._shown(draft, trial.key, trial.proposed, assessment, parameters)
         if shown:
             draft.record(EventKind.TRIAL_APPLIED, trial=trial.number)
-            self._settled_ticks = 0
+            self._settled_ticks = self._replaced_ticks = 0
             self._window.clear()
         elif shown is False:
             reason = f"the change was not seen within {self._policy.verify_s:g} s"
@@ -272,6 +300,9 @@ class TrialGovernance:
         if shown:
             draft.record(EventKind.TRIAL_ROLLED_BACK, trial=trial.number)
             self._window.clear()
+            if trial.applied:
+                self._fading_ticks = RETURN_FACTOR * self._policy.settle_ticks
+                self._normal = trial.baseline["violation"] + self._policy.min_effect
             self._give_up_if_exhausted(draft, assessment)
         elif shown is False:
             reason = f"the last good value was not seen within {self._policy.verify_s:g} s"
@@ -292,6 +323,9 @@ class TrialGovernance:
 
     def _measure(self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None) -> None:
         policy = self._policy
+        if self._replaced(trial, parameters):
+            self._keep(draft, trial, assessment, self._measured(), None, REPLACED, interrupted=True, replaced=True)
+            return
         if trial.direction in ASIDE and self._gate.need(assessment, parameters) is not None:
             self._make_way(draft, trial, assessment, "the couplings come first")
             return
@@ -313,6 +347,12 @@ class TrialGovernance:
             self.roll_back(draft, "the KPIs were unknown for too long", RollbackFault.PLANT)
         elif ticks in (policy.measure_ticks, EXTENSION * policy.measure_ticks):
             self._judge(draft, trial, assessment, last=ticks > policy.measure_ticks)
+
+    def _replaced(self, trial: Trial, parameters: Parameters | None) -> bool:
+        """Whether somebody else has set other parameters at the plant, so that nothing can be said of the trial's."""
+        other = parameters is not None and parameters.as_dict() != trial.proposed
+        self._replaced_ticks = self._replaced_ticks + 1 if other else 0
+        return self._replaced_ticks >= REPLACED_TICKS
 
     def _overtaken(self, draft: Draft, trial: Trial, assessment: Assessment, parameters: Parameters | None) -> bool:
         """Whether the model would keep the trial whatever is measured, and already has the next one for the KPIs."""
@@ -361,20 +401,23 @@ class TrialGovernance:
         draft: Draft,
         trial: Trial,
         assessment: Assessment,
-        measured: Measured,
+        measured: Measured | None,
         found: Comparison | None,
         reason: str,
         *,
         interrupted: bool = False,
+        replaced: bool = False,
     ) -> None:
         draft.record(
             EventKind.TRIAL_KEPT,
             trial=trial.number,
-            measured=measured.as_dict(),
             reason=reason,
-            healed=measured.violation <= self._policy.min_effect and not interrupted,
+            healed=found is not None and found.effect is Effect.HEALED,
             improved=found is not None and found.effect is Effect.IMPROVED,
+            well=measured is not None and measured.violation <= self._policy.min_effect,
             interrupted=interrupted,
+            replaced=replaced,
+            **({"measured": measured.as_dict()} if measured else {}),
             **({"comparison": found.as_dict()} if found else {}),
         )
         self._give_up_if_exhausted(draft, assessment)

@@ -154,6 +154,9 @@ def test_leftovers_wait_for_a_run_that_reaches_their_plant(start_iace, iace, sma
     running.kill()
     running.finish()
     assert iace(*at("http://127.0.0.1:9"), env=IMPATIENT).code == 69
+    dry = iace(*at(small_plant, "--interval", TICK_S, "--ticks", 1, "--deadline", 1, "--dry-run"))
+    assert f"run 1 may have left something at {small_plant}; a dry run leaves it" in dry.err
+    assert read(small_plant, "/faults")["faults"] != []
     elsewhere = iace("run", "--nodes", 10, "--deadline", 0.001)
     assert f"run 1 may have left something at {small_plant}" in elsewhere.err
     done = iace(*governing(small_plant, "--ticks", 20), env=PATIENT)
@@ -172,6 +175,9 @@ def test_a_scenario_needs_a_server_that_offers_faults_and_leave_to_use_them(iace
     done = iace(*at(open_, "--scenario", "slow-node"))
     assert done.code == 78
     assert "--allow-fault-injection" in done.err
+    done = iace(*at(open_, *ALLOWED, "--scenario", "slow-node", "--dry-run"))
+    assert done.code == 78
+    assert "a dry run acts on nothing" in done.report["causes"][0]
 
 
 def test_nobody_listening_is_unavailable(iace):

@@ -3,23 +3,28 @@
 import json
 import logging
 import threading
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 
 from controller import config as configuration
 from controller import daemon as daemon_module
-from controller import daemon_report
+from controller import daemon_report, rundir
 from controller.console import RunConsole
 from controller.daemon import Daemon
+from controller.plants.embedded import EmbeddedPlant
 from controller.port import BusyError, FailedError
 from metrics.errors import InvariantBreachError, PlantRefusedError, PlantUnavailableError, StoreFailedError
+from metrics.observation import Parameters
 from state import command as asked
+from state.decision import Draft
 from state.durable import DurableState, replay
 from state.event import Event, EventKind
 from state.journal import Journal
 from state.lease import DirectoryLease
 from state.machine import PhaseMachine
+from state.nodes import Licence
 from state.outcome import ExitCode, code_of
 from state.phase import Phase
 from state.recovery import recover
@@ -31,6 +36,8 @@ BYZANTINE = {"id": "bad", "kind": "byzantine", "nodes": ["node-0003"]}
 
 class Governing:
     """A daemon in a directory; `restart` is what a new process does after the old one is gone."""
+
+    dry_run = False
 
     def __init__(self, directory, **overrides):
         self.directory, self.overrides = directory, {"nodes": 12, "seed": 3, **overrides}
@@ -54,7 +61,7 @@ class Governing:
             journal=self.journal,
             recovered=recover(self.journal, daemon=True),
             console=self.console,
-            dry_run=False,
+            dry_run=self.dry_run,
         )
 
     def die(self):
@@ -155,7 +162,10 @@ def test_a_restart_goes_on_where_it_was(governed):
     governed.governing().inject()
     governed.until(lambda: governed.node()["status"] == "isolated", 60)
     before, epoch = governed.daemon.state()["plant_time_s"], governed.daemon.state()["epoch"]
+    told = governed.daemon.explain("node-0003")["events"]
+    assert "GRAVITY_WELL_CONFIRMED" in [event["kind"] for event in told]
     governed.restart()
+    assert governed.daemon.explain("node-0003")["events"] == told
     assert governed.daemon.state()["plant_time_s"] >= before - 20  # what had not been flushed is lost, no more
     assert governed.daemon.state()["phase"] == "GOVERNING"
     governed.ticks(1)
@@ -221,6 +231,170 @@ def test_the_same_key_is_the_same_command(governed):
     governed.ticks(3)
     assert governed.kinds().count(E.ISOLATION_INTENDED) == 1
     assert governed.node("node-0001")["by"] == "ann"
+
+
+def refuse(_plant, node, **_):
+    raise PlantRefusedError(f"isolate {node}", "no such node")
+
+
+def fall_silent(_plant, _node, **_):
+    raise PlantUnavailableError("no answer")
+
+
+def test_a_command_that_the_plant_refuses_is_answered_with_its_refusal(governed, monkeypatch):
+    """The answer is the plant's, also to a repetition and after a restart, and nobody is told of an isolation."""
+    governed.governing()
+    monkeypatch.setattr(EmbeddedPlant, "isolate", refuse)
+    answer = governed.tell(asked.Isolate("node-0007"), key="k")
+    assert (answer.accepted, answer.text) == (False, "the plant refused isolate node-0007: no such node")
+    assert governed.kinds()[-4:] == [E.ISOLATION_INTENDED, E.COMMANDED, E.ACTION_REFUSED, E.COMMAND_REFUSED]
+    monkeypatch.undo()
+    governed.live_equals_journal()
+    governed.restart()
+    again = governed.tell(asked.Isolate("node-0007"), key="k")
+    assert (again.accepted, again.text, again.repeated) == (False, answer.text, True)
+
+
+def test_a_restoration_that_the_plant_refuses_is_answered_with_its_refusal(governed, monkeypatch):
+    """Letting a node in takes the same path."""
+    governed.governing()
+    governed.tell(asked.Isolate("node-0007"))
+    governed.ticks(2)
+    monkeypatch.setattr(EmbeddedPlant, "restore", refuse)
+    answer = governed.tell(asked.Restore("node-0007"))
+    assert (answer.accepted, answer.text) == (False, "the plant refused isolate node-0007: no such node")
+    assert governed.kinds()[-1] is E.COMMAND_REFUSED
+
+
+def test_a_command_on_old_evidence_is_answered_with_that(governed, monkeypatch):
+    """What is not sent, because the evidence has become too old, is not said to be done."""
+    governed.governing()
+    loop = governed.daemon._governed.loop
+    late_s = loop._clock.monotonic_s() + 15.0
+    monkeypatch.setattr(loop, "_clock", SimpleNamespace(monotonic_s=lambda: late_s, wall=loop._clock.wall))
+    for repeated in (False, True):
+        answer = governed.tell(asked.Isolate("node-0007"), key="k")
+        assert (answer.accepted, answer.text) == (False, "not sent: the evidence was 15 s old")
+        assert answer.repeated is repeated
+    assert governed.daemon._stays.plant.isolated() == frozenset()
+
+
+def test_a_command_without_a_reply_is_not_confirmed(governed, monkeypatch):
+    """Where the plant does not answer, the command stands, and is said not to be confirmed."""
+    governed.governing()
+    monkeypatch.setattr(EmbeddedPlant, "isolate", fall_silent)
+    answer = governed.tell(asked.Isolate("node-0007", 900.0))
+    assert answer.accepted
+    assert answer.text == (
+        "node-0007 is to be taken out for 900 s, or until it is restored; the plant has not confirmed it yet"
+    )
+    assert governed.kinds()[-1] is E.ACTION_UNKNOWN
+
+
+def test_after_a_refusal_the_rest_of_a_decision_is_not_sent(governed, monkeypatch):
+    """Where the plant refuses an isolation, those that were decided with it are given up until it has been seen why."""
+    governed.governing()
+    governor, loop = governed.daemon._governor, governed.daemon._governed.loop
+    monkeypatch.setattr(EmbeddedPlant, "isolate", refuse)
+    draft = Draft(governor.state, loop.now_s)
+    for node in ("node-0001", "node-0007"):
+        licence = Licence(watching=True)
+        assert governor._nodes.isolate_by_hand(draft, node, licence, by="ann", reason="both", for_s=900.0) is None
+    loop.carry_out(draft.finish())
+    assert [entry.event.data.get("reason") for entry in governed.journal.entries()][-2:] == [
+        "the plant refused isolate node-0001: no such node",
+        "not sent: the plant has refused to isolate node-0001",
+    ]
+    assert governed.kinds()[-2:] == [E.ACTION_REFUSED, E.ACTION_ABANDONED]
+    monkeypatch.undo()
+    governed.ticks(1)
+    assert governed.phase is Phase.SAFE_MODE
+    assert governed.daemon._stays.plant.isolated() == frozenset()
+    governed.live_equals_journal()
+
+
+WRITING = ("isolate", "restore", "apply", "inject", "clear", "commit")
+OPEN = [
+    Event(
+        E.TRIAL_STARTED,
+        40.0,
+        {
+            "trial": 1,
+            "key": "apply-1",
+            "from": Parameters().as_dict(),
+            "to": Parameters(lambda1=0.36).as_dict(),
+            "direction": "gray_box",
+            "baseline": {"violation": 0.0},
+            "tokens": 1.0,
+        },
+    ),
+    Event(E.PROBE_INTENDED, 40.0, {"probe": "stress", "undo": {"clear": "f1", "restore": "node-0002"}}),
+]
+
+
+def test_a_dry_run_acts_on_nothing(governed, monkeypatch, capsys):
+    """Whatever it finds open, what a run has left included, stays as it is; the next daemon takes it back."""
+    governed.governing()
+    governed.journal.append(OPEN, epoch=2, wall_time="2030-01-01T00:00:00Z")
+    number, directory = rundir.make(governed.directory)
+    left = Journal(directory / "journal.db")
+    started = Event(E.RUN_STARTED, 0.0, {"epoch": 1, "plant": "embedded", "real_time": True})
+    left.append([started, OPEN[1]], epoch=1, wall_time="2030-01-01T00:00:00Z")
+    left.close()
+    sent = []
+    for name in WRITING:
+        monkeypatch.setattr(EmbeddedPlant, name, lambda *_, name=name, **__: sent.append(name))
+
+    governed.dry_run = True
+    governed.restart()
+    governed.ticks(200)
+    governed.tell(asked.Pause(3600.0))
+    governed.ticks(20)
+    governed.restart()
+    governed.ticks(1)
+    assert sent == []
+    assert governed.phase is Phase.HEALING
+    assert list(governed.daemon._governor.state.probes) == ["stress"]
+    assert not {E.ROLLBACK_INTENDED, E.PROBE_ENDED} & set(governed.kinds())
+    told = capsys.readouterr().err
+    assert f"run {number} may have left something at embedded; a dry run leaves it" in told
+    assert "a dry run leaves as it is what it has found open: probe stress; trial 1" in told
+
+    governed.dry_run = False
+    governed.restart()
+    governed.ticks(1)
+    assert sorted(sent) == ["apply", "apply", "clear", "clear", "restore", "restore"]
+    assert rundir.leftovers(governed.directory) == []
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_another_plant_is_no_place_to_go_on(governed, start_qecs, monkeypatch, forgotten):
+    """On the data directory of one plant another one is refused with 78, also once the journal has forgotten it."""
+    governed.governing()
+    if forgotten:
+        governed.daemon.refuse_request("no token")
+        governed.daemon.keep_house()
+        monkeypatch.setattr(daemon_module, "TRIM_TICKS", 1)
+    before, server = governed.kinds(), start_qecs(12)
+    governed.overrides.update(kind="http", url=server.url)
+    governed.restart()
+    governed.daemon.tick()
+    assert code_of(governed.daemon.error) is ExitCode.CONFIG_INVALID
+    assert f"is about embedded, and {server.url} is another plant" in str(governed.daemon.error)
+    assert governed.kinds() == before
+    governed.daemon.stop(ExitCode.TERMINATED, "the test is over")
+
+
+def test_the_same_plant_may_be_written_in_another_way(governed, start_qecs):
+    """A slash at the end of its URL, or capitals, make no other plant of it."""
+    server = start_qecs(12)
+    governed.overrides.update(kind="http", url=server.url)
+    governed.restart()
+    governed.governing()
+    governed.overrides["url"] = f"{server.url.replace('http', 'HTTP')}/"
+    governed.restart()
+    governed.ticks(1)
+    assert governed.kinds()[-1] is E.RESTARTED
 
 
 def test_an_operator_cannot_exceed_the_budget(governed):

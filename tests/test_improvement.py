@@ -94,7 +94,7 @@ def test_lost_margins_are_answered_before_a_limit_is_broken():
 
 
 def measured(objective, violation=0.0, error=0.001, ticks=40):
-    return Measured(objective, error, violation, 0.0, 0.96, objective, ticks)
+    return Measured(objective, error, violation, 0.0, 0.96, 0.97, objective, ticks)
 
 
 @pytest.mark.parametrize(

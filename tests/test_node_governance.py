@@ -64,7 +64,7 @@ def test_the_third_isolation_is_for_a_person_to_end():
     stage.tick(1500)
     assert len(stage.of(E.RESTORATION_INTENDED)) == restorations
     assert "n0" in stage.plant.out
-    assert stage.guards("restore") == {Guard.BACKOFF, Guard.FLAPPING}
+    assert stage.guards("restore") == {Guard.NOT_CLEAN, Guard.BACKOFF, Guard.FLAPPING}
 
 
 def test_a_person_lets_a_flapping_node_in():

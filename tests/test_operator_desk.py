@@ -73,7 +73,7 @@ def test_every_command_is_journaled_with_who_why_and_what_was_answered():
         "reason": "disk",
         "key": "k1",
         "accepted": True,
-        "answer": "n3 is taken out for 30 s, or until it is restored",
+        "answer": "n3 is to be taken out for 30 s, or until it is restored",
     }
     stage.command(asked.Resume(), by="bob", reason="why not")
     assert stage.of(E.COMMAND_REFUSED)[0].data == {
@@ -446,7 +446,7 @@ def test_safe_mode_is_cleared_by_a_person():
     stage = governing()
     stage.plant.replies = [Reply.REFUSED]
     stage.make_bad("n0")
-    stage.tick(3)
+    stage.tick(4)
     assert stage.phase is Phase.SAFE_MODE
     answer = stage.command(asked.ClearSafeMode(), by="ada", reason="cable")
     assert answer.text == "back in GOVERNING; every node is confirmed afresh"
@@ -545,7 +545,7 @@ def test_isolation_by_hand_without_a_time_lasts_as_long_as_the_policy_s():
     """The answer says how long."""
     stage = governing()
     answer = stage.command(asked.Isolate("n3"))
-    assert answer.text == "n3 is taken out for 130 s, or until it is restored"
+    assert answer.text == "n3 is to be taken out for 130 s, or until it is restored"
 
 
 def test_isolations_by_hand_never_make_a_node_flap():
@@ -567,6 +567,7 @@ def test_a_failed_isolation_by_hand_takes_no_offence_away():
     stage.until(E.RESTORATION_VERIFIED)
     stage.plant.replies = [Reply.REFUSED]
     stage.command(asked.Isolate("n0", 20.0))
+    stage.tick()
     assert stage.of(E.ISOLATION_FAILED) != []
     assert stage.state.nodes["n0"].offences == 1
 
@@ -641,7 +642,7 @@ def test_restoration_by_hand_does_not_wait_for_the_back_off():
     stage = isolated(governing())
     stage.make_good("n0")
     answer = stage.command(asked.Restore("n0"))
-    assert answer.text == "n0 is let back in, on probation"
+    assert answer.text == "n0 is to be let back in, on probation"
     assert stage.actions[-1] == RestoreNode("restore-2", "n0")
     stage.tick()
     assert stage.state.nodes["n0"].status is NodeStatus.PROBATION
@@ -709,6 +710,19 @@ def test_exemptions_are_refused_where_they_make_no_sense():
     for for_s, in_s in ((0.0, 0.0), (-1.0, 0.0), (60.0, -1.0), (4e7, 0.0), (60.0, 4e7)):
         refused(stage.command(asked.Exempt("n3", ExemptionKind.VETO, for_s, in_s)), "an exemption begins, and ends")
     refused(stage.command(asked.EndExemption("n3")), "n3 is not exempted")
+
+
+def test_nobody_ends_an_exemption_by_another_one():
+    """One's own is prolonged; of somebody else, or of another kind, it has to be ended first, for all to see."""
+    stage = governing()
+    stage.command(asked.Exempt("n3", ExemptionKind.VETO, 6000.0), by="ada")
+    later = asked.Exempt("n3", ExemptionKind.MAINTENANCE, 3600.0, 9000.0)
+    refused(stage.command(later, by="bob"), "n3 is left alone already: the veto of ada lasts for another 6000 s")
+    refused(stage.command(later, by="ada"), "n3 is left alone already")
+    assert stage.command(asked.Exempt("n3", ExemptionKind.VETO, 9000.0), by="ada").accepted
+    stage.make_bad("n3")
+    stage.tick(10)
+    assert stage.isolated() == []
 
 
 def test_an_exemption_ends_by_hand():

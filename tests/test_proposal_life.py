@@ -1,6 +1,7 @@
 """A proposal's life: decided, carried out by a trial or a reload, verified or rolled back, or out of time."""
 
 import dataclasses
+import math
 import re
 import runpy
 from pathlib import Path
@@ -132,6 +133,31 @@ def test_a_trial_that_was_kept_in_hindsight_proves_nothing():
     assert "violation 0.0200 to 0.0400 (noise alone up to 0." in reason
 
 
+def test_what_made_things_worse_within_the_limits_proves_nothing_either():
+    """Dearer, and kept only because going back would be dearer still: neither a success nor a failure to heal."""
+    stage = governing()
+    stage.environment = DETUNED
+    stage.tick(20)
+    write(stage, parameters={"lambda1": 0.42, "lambda2": 0.5}, direction=GRAY_BOX)
+    assert decide(stage).accepted
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.045
+    stage.until(E.TRIAL_KEPT)
+    kept = stage.of(E.TRIAL_KEPT)[0].data
+    assert (kept["comparison"]["effect"], kept["healed"], kept["well"]) == ("worse", False, True)
+    assert (status(stage), stage.state.failed_trials) == ("applied", 0)
+
+
+def test_values_that_somebody_else_has_replaced_are_not_in_force():
+    """The KPIs recover, but by other values than the proposal's: it is not verified."""
+    stage = on_trial()
+    stage.tick(12)
+    stage.plant.parameters = Parameters(lambda1=0.9, lambda2=0.9)
+    stage.until(E.TRIAL_KEPT)
+    assert status(stage) == "rolled_back"
+    assert stands(stage)[1].startswith("somebody else has set other parameters during the trial")
+
+
 def test_a_rollback_that_fails_leaves_it_applied():
     """Where the last good values do not come back, the values of the trial are in force, and it says why."""
     stage = on_trial()
@@ -232,9 +258,14 @@ def test_healing_that_has_given_up_does_not_hold_a_person_back():
     """Exhaustion leaves the matter to people, so their decision is carried out within its back-off."""
     stage = governing()
     stage.state.exhausted_until_s = stage.shadow.exhausted_until_s = 1e6
+    stage.kpis["action_cost"] = 0.08
+    stage.tick(20)
     write(stage)
     decide(stage)
-    stage.until(E.TRIAL_STARTED)
+    stage.until(E.TRIAL_APPLIED)
+    stage.kpis["action_cost"] = 0.02
+    stage.until(E.TRIAL_KEPT)
+    assert stage.state.exhausted_until_s == 0.0  # it is healed, so healing may go on by itself
 
 
 @pytest.mark.parametrize("approve", [True, False])
@@ -313,6 +344,20 @@ def test_a_step_beyond_the_limits_is_not_approved(parameters, words):
     assert not answer.accepted
     assert words in answer.text
     assert status(stage) == "proposed"
+
+
+@pytest.mark.parametrize(("old", "new"), [(0.097815, 0.048573), (0.011111, 0.022375)])
+def test_the_rounding_of_a_proposed_value_is_no_larger_step(old, new):
+    """The tuner's largest step, of a factor of e**.7, rounded to six digits as it is proposed, may be approved."""
+    stage = governing()
+    assert new == round(old * math.exp(math.copysign(0.7, new - old)), 6)
+    stage.plant.parameters = Parameters(lambda1=old)
+    stage.tick()
+    write(stage, parameters={"lambda1": new}, previous=stage.plant.parameters.as_dict())
+    assert decide(stage).accepted
+    beyond = new + math.copysign(2e-6, new - old)
+    write(stage, "p-2", parameters={"lambda1": beyond}, previous=stage.plant.parameters.as_dict())
+    assert "p-2 cannot be approved: lambda1 " in decide(stage, "p-2").text
 
 
 def test_settings_are_applied_by_a_reload_and_the_rest_by_people():

@@ -1,5 +1,6 @@
 """Parameter trials on stage: proposed, kept, rolled back, and always verified."""
 
+import math
 import runpy
 from pathlib import Path
 
@@ -138,6 +139,46 @@ def test_a_kept_direction_goes_on_and_a_failed_one_gives_way():
     assert stage.of(E.TRIAL_STARTED)[2].data["from"] == BOTH_UP.as_dict()
 
 
+def test_what_a_trial_has_done_is_no_baseline_for_the_next():
+    """KPIs are averages: a rolled back trial's damage fades before anything is compared, or 40 ticks have passed."""
+    stage = on_trial()
+    stage.kpis["action_cost"] = 0.14
+    stage.until(E.TRIAL_ROLLED_BACK)
+    for tick in range(1, 31):
+        stage.kpis["action_cost"] = 0.08 + 0.06 * math.exp(-tick / 10)
+        stage.tick()
+    assert len(stage.of(E.TRIAL_STARTED)) == 1
+    assert "baseline" in stage.guards("heal")
+    stage.kpis["action_cost"] = 0.08
+    stage.until(E.TRIAL_STARTED)
+    assert stage.of(E.TRIAL_STARTED)[1].data["baseline"]["violation"] == pytest.approx(0.03, abs=0.001)
+
+
+def test_a_worse_environment_does_not_hold_the_next_trial_back_for_long():
+    """What stays worse than before the trial is not the trial's doing."""
+    stage = on_trial()
+    stage.kpis["action_cost"] = 0.10
+    stage.until(E.TRIAL_ROLLED_BACK)
+    assert stage.until(E.TRIAL_STARTED) == 50
+
+
+def test_parameters_that_somebody_else_has_set_are_left_alone():
+    """Nothing can be said of a trial whose values are no longer in force, and nobody's are overwritten."""
+    stage = on_trial()
+    stage.tick(12)
+    stage.kpis["action_cost"] = 0.02
+    stage.unhealthy = ()
+    others = stage.plant.parameters = Parameters(lambda1=0.9, lambda2=0.9)
+    stage.tick()
+    assert stage.phase is Phase.HEALING
+    assert [event.kind for event in stage.tick()] == [E.TRIAL_KEPT]
+    kept = stage.of(E.TRIAL_KEPT)[0].data
+    assert (kept["replaced"], kept["healed"], kept["improved"]) == (True, False, False)
+    assert (stage.state.failed_trials, stage.state.trust) == (0, 1.0)
+    stage.tick(100)
+    assert stage.plant.parameters == others
+
+
 def exhaust(stage):
     """Fail as many trials in a row as it takes."""
     while not stage.of(E.HEALING_EXHAUSTED):
@@ -154,7 +195,7 @@ def test_failing_trials_stop_after_the_last():
     since_s = stage.now_s
     stage.tick(100)
     assert stage.state.trials == 3
-    assert stage.guards("heal") == {"exhausted"}
+    assert stage.guards("heal") == {"baseline", "exhausted"}
     assert stage.phase is Phase.GOVERNING
     [exhausted] = stage.of(E.HEALING_EXHAUSTED)
     assert exhausted.data["failed"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from controller.simulation.evidence import EvidenceBook
 from controller.simulation.ground import Ground, Intended, ViolatedError
@@ -107,8 +108,14 @@ class PlantChecks:
         out_in_cluster = sum(members[node] == cluster for node in self._ours)
         policies = [intent.policy]
         if intent.what == "renew":
-            # It keeps what was: the others may have been taken out under another policy, which allowed more.
-            policies += [ground.policy, *(ground.isolations[node].policy for node in self._ours)]
+            # It keeps what was: others may have been taken out under another policy, or while there were more nodes.
+            held = {node: ground.isolations[node] for node in self._ours}
+            policies += [ground.policy, *(isolation.policy for isolation in held.values())]
+            intent = replace(
+                intent,
+                nodes=max(isolation.nodes for isolation in held.values()),
+                members=max(isolation.members for node, isolation in held.items() if members[node] == cluster),
+            )
         limits = [_limits(policy, intent, len(self._ours), out_in_cluster) for policy in policies]
         for budget in zip(*limits, strict=True):
             name, out, allowed = max(budget, key=lambda limit: limit[2])

@@ -30,6 +30,7 @@ from state.machine import EXCURSIONS
 from state.phase import Phase
 
 HOLDS = frozenset({Phase.SAFE_MODE, Phase.PAUSED})
+OUT = frozenset({NodeStatus.ISOLATING, NodeStatus.ISOLATED})
 _BLIND_TICKS = 4  # the longest that a trial waits for its windows
 _LAST_WAIT_TICKS = 1  # with one tick behind it, every wait of two ends at the next tick
 _RUNS_OUT_TICKS = 2  # with two ticks left, a time limit has to be renewed at the next tick
@@ -87,6 +88,7 @@ class Namer:
                     () if seen is None else (bool(seen.active[index]), bool(seen.reading.trusted[index])),
                     self._calm(governor, index, record, afresh=afresh) if self._blind and not out else (),
                     self._healing and node in state.wells,
+                    record is not None and record.status in OUT and node in governor._nodes._due,
                 )
             )
         return names
@@ -98,8 +100,8 @@ class Namer:
             return (0, 0, 0)
         clean = unforgiven = 0
         if record is not None:
-            calm, forgiven_at = int(counters.calm[index]), governor._nodes._forgiven_at
-            unforgiven = max(-1, min(1, calm - forgiven_at.get(self._topology.nodes[index], 0)))
+            calm, healthy = int(counters.calm[index]), governor._nodes._healthy
+            unforgiven = max(-1, min(1, calm - healthy.get(self._topology.nodes[index], (0, 0.0))[0]))
             clean = min(1, int(counters.clean[index])) if record.status is NodeStatus.PROBATION else 0
         calm = min(1, int(counters.calm[index])) if self._healing else 0
         bad = 0 if afresh else int(counters.bad[index])
@@ -135,7 +137,9 @@ class Namer:
         if not self._healing:
             return ()
         state, trials = governor.state, governor._trials
-        trial, samples = state.trial, tuple(trials._window._samples)
+        trial, window = state.trial, trials._window
+        ages = (min(_BLIND_TICKS, window._tick - at) for at in window._taken_at)
+        samples = tuple(zip(ages, window._samples, strict=True))
         found: tuple[Any, ...] = ()
         if trial is not None and trial.rollback_key is not None:
             found = (
@@ -174,7 +178,7 @@ class Namer:
 
 def _record(record: NodeRecord, now_s: float) -> tuple[Any, ...]:
     status, offences = record.status, min(FLAP_OFFENCES, record.offences)
-    if status not in (NodeStatus.ISOLATING, NodeStatus.ISOLATED):
+    if status not in OUT:
         return (status.value, offences)
     if record.by != POLICY:
         return (status.value, offences, "by hand")

@@ -19,9 +19,9 @@ from state.machine import Facts, PhaseMachine, TransitionRefusal
 from state.phase import Phase
 
 OF_GOVERNOR = ("_assessment", "_lag_s", "_capabilities", "_closing", "_corrections", "_doubted_ticks", "_quiet_since_s")
-OF_NODES = ("_forgiven_at", "_renewed_at", "_seen", "_latest", "_tick_s")
+OF_NODES = ("_healthy", "_renewed_at", "_due", "_seen", "_latest", "_tick_s")
 OF_WATCH = ("_topology", "nodes", "clusters", "storm", "sighted", "_drift_ticks")
-OF_FLIGHT = ("_replied_at", "_first_look_s", "_uncertain")
+OF_FLIGHT = ("_replied_at", "_first_look_s", "_refused", "_uncertain")
 CHANGING = (OF_GOVERNOR, OF_NODES, OF_WATCH, OF_FLIGHT)
 DURABLE = tuple(item.name for item in dataclasses.fields(DurableState) if item.name != "machine")
 
