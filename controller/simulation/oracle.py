@@ -52,7 +52,7 @@ class Oracle:
         self._evidence = EvidenceBook()
         self._topology: Topology | None = None
         self._made_s: dict[int, float] = {}
-        self._newest_s = 0.0
+        self._newest_s, self._newest_tick = 0.0, 0
         self._compared_at, self._idle_turns = -1, 0
         self._open_ticks: dict[str, int] = {}
         self._fresh = False
@@ -88,7 +88,7 @@ class Oracle:
         """The controller has got these ticks."""
         for observation in observations:
             self._made_s[observation.tick] = observation.received_s
-        self._newest_s = observations[-1].received_s
+        self._newest_s, self._newest_tick = observations[-1].received_s, observations[-1].tick
 
     # What the process tells.
 
@@ -112,7 +112,9 @@ class Oracle:
         made_s = self._made_s[sight.tick]
         self.ground.tick_s = max(self.ground.tick_s or 0.0, made_s)
         self._topology = sight.topology
-        self._evidence.take(sight, self._newest_s - made_s, self.ground.spared)
+        # For as long as a plant stalls its own clock stands still, and nobody can tell that from here.
+        lag_s = min(self._newest_s - made_s, (self._newest_tick - sight.tick) * self._tick_s)
+        self._evidence.take(sight, lag_s, self.ground.spared)
         self._fresh = True
 
     def after_turn(self, governor: Governor) -> None:
