@@ -62,7 +62,8 @@ class Plant:
                 self.effects[key] += 1
                 if content[0] == "isolate":
                     self._count_out()
-                    self.isolated.set()
+                    if "isolate-" in key:  # a renewal takes nobody out
+                        self.isolated.set()
                 return answer
 
             return once(key, epoch, content, counted)
