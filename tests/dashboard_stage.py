@@ -89,8 +89,8 @@ class Filmed(run._Run):
 
     film: ClassVar[list] = []
 
-    def _lifecycle(self, session):
-        inner = super()._lifecycle(session)
+    def _lifecycle(self, session, world):
+        inner = super()._lifecycle(session, world)
         scheduled = self._meter.scheduled(lambda: None, 1.0, self._plant_clock)
         exporter = Exporter(self._plant_clock.monotonic_s)
         next(inner)
