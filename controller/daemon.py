@@ -167,7 +167,8 @@ class Daemon(Answers):
         """Let an operator's command be decided, journaled and begun."""
         with self._having_turn(COMMAND_WAIT_S):
             commanded = told.Commanded(command, by, reason, key, self._objection(command))
-            decision, replies = self._order(commanded)
+            governed = self._governed
+            decision, replies = (self._tell(commanded), ()) if governed is None else governed.loop.obey(commanded)
             answer = self._put_right(commanded, decision, replies)
             tip = self._journal.tip
             return Commanded(answer, tip.seq, tip.hash)
@@ -388,14 +389,6 @@ class Daemon(Answers):
         self._record.refuse(decision.refusals)
         # Without a plant nothing can be carried out; what was intended is unknown, and looked for when it is back.
         return decision
-
-    def _order(self, commanded: told.Commanded) -> tuple[Decision, Sequence[told.Replied]]:
-        """Let a command be decided and begun; what the plant replied to what it began."""
-        if self._governed is None:
-            return self._tell(commanded), ()
-        loop = self._governed.loop
-        decision = loop.governor.step(commanded, loop.now_s)
-        return decision, loop.carry_out(decision)
 
     def _put_right(self, commanded: told.Commanded, decision: Decision, replies: Sequence[told.Replied]) -> Answer:
         """The answer to a command, which is journaled before its action is carried out: that may have been refused."""

@@ -122,9 +122,12 @@ class Loop:
 
     def tell(self, stimulus: Stimulus) -> Decision:
         """Let the governor decide on something, make the decision durable, and carry it out."""
+        return self.obey(stimulus)[0]
+
+    def obey(self, stimulus: Stimulus) -> tuple[Decision, tuple[Replied, ...]]:
+        """The same, with what became of each action."""
         decision = self.governor.step(stimulus, self.now_s)
-        self.carry_out(decision)
-        return decision
+        return decision, self.carry_out(decision)
 
     def carry_out(self, decision: Decision) -> tuple[Replied, ...]:
         """Make a decision durable, then do what it says; what became of each of its actions."""
