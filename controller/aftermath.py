@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
+from controller import rundir
 from controller.plants.plant import Plant
 from controller.rundir import Leftover
 from metrics.errors import PlantError, PlantRefusedError
@@ -39,6 +41,28 @@ class Aftermath:
         except PlantError as error:
             text, self.settled = f"failed: {text} ({error})", False
         self.told.append(text)
+
+
+def clear_up_after(
+    left: Leftover,
+    plant: Plant,
+    say: Callable[[str], None],
+    *,
+    data_dir: Path,
+    epoch: int,
+    name: str,
+    dry_run: bool,
+) -> bool:
+    """Undo what a run has left at this plant, tell of it, and settle it; False in a dry run, which leaves it."""
+    if dry_run:
+        say(f"run {left.number} may have left something at {left.plant}; a dry run leaves it")
+        return False
+    after = clear_up(left, plant, epoch=epoch, name=f"{name}/after-{left.number}")
+    for text in after.told:
+        say(f"left by run {left.number}: {text}")
+    if after.settled:
+        rundir.settle(data_dir, left.number)
+    return True
 
 
 def clear_up(left: Leftover, plant: Plant, *, epoch: int, name: str) -> Aftermath:

@@ -282,15 +282,15 @@ class _Run:
             if left.plant != info.name:
                 self._console.say(f"run {left.number} may have left something at {left.plant}: govern that to clear up")
                 continue
-            if self._job.dry_run:
-                self._console.say(f"run {left.number} may have left something at {left.plant}; a dry run leaves it")
-                continue
-            after = aftermath.clear_up(left, plant, epoch=epoch, name=f"{name}/after-{left.number}")
-            for text in after.told:
-                self._console.say(f"left by run {left.number}: {text}")
-            if after.settled:
-                rundir.settle(self._job.data_dir, left.number)
-            cleared = True
+            cleared |= aftermath.clear_up_after(
+                left,
+                plant,
+                self._console.say,
+                data_dir=self._job.data_dir,
+                epoch=epoch,
+                name=name,
+                dry_run=self._job.dry_run,
+            )
         return cleared
 
     def _start(self, session: Session, epoch: int) -> None:

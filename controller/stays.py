@@ -238,13 +238,13 @@ class Stays:
     def _clear_up(self, plant: Plant, info: PlantInfo, epoch: int) -> None:
         """Undo what runs in this data directory have left at this plant."""
         for left in rundir.leftovers(self.data_dir):
-            if left.plant != info.name:
-                continue
-            if self.dry_run:
-                self.console.say(f"run {left.number} may have left something at {left.plant}; a dry run leaves it")
-                continue
-            after = aftermath.clear_up(left, plant, epoch=epoch, name=f"govern/after-{left.number}")
-            for text in after.told:
-                self.console.say(f"left by run {left.number}: {text}")
-            if after.settled:
-                rundir.settle(self.data_dir, left.number)
+            if left.plant == info.name:
+                aftermath.clear_up_after(
+                    left,
+                    plant,
+                    self.console.say,
+                    data_dir=self.data_dir,
+                    epoch=epoch,
+                    name="govern",
+                    dry_run=self.dry_run,
+                )
