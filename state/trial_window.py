@@ -78,10 +78,11 @@ class Window:
         self._samples.append((objective, violation, coherence, gas, action_cost))
         self._taken_at.append(self._tick)
 
-    def clear(self) -> None:
-        """Forget everything, because what follows is another regime."""
-        self._samples.clear()
-        self._taken_at.clear()
+    def clear(self, *, but: int = 0) -> None:
+        """Forget everything but the last ticks that are known, because what came before was another regime."""
+        while len(self._samples) > but:
+            self._samples.popleft()
+            self._taken_at.popleft()
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -89,6 +90,10 @@ class Window:
     def last(self, ticks: int) -> list[tuple[float, float, float]]:
         """Coherence, alignment and action cost of the last ticks."""
         return [sample[2:] for sample in list(self._samples)[-ticks:]]
+
+    def violations(self, ticks: int) -> list[float]:
+        """How far the constraints were missed in each of the last ticks that are known."""
+        return [violation for _, violation, *_ in list(self._samples)[-ticks:]]
 
     def measure(self, ticks: int) -> Measured | None:
         """Means over the last `ticks` that are known, or None while there are not so many, or they are of long ago."""

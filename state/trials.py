@@ -202,15 +202,22 @@ class TrialGovernance:
     def _fade(self) -> None:
         """Keep what a trial has done out of the next one's window: the KPIs are averages, and its effect fades slowly.
 
-        It has faded once they violate no more than before the trial; if they never do, the environment is the cause.
+        It has faded once they violate no more than before the trial. Where they violate more and, after the transient,
+        do not get better by themselves either, the environment is the cause, and those ticks are what the next trial is
+        compared with.
         """
-        if self._fading_ticks:
-            self._fading_ticks -= 1
-            latest = self._window.measure(1)
-            if latest is not None and latest.violation <= self._normal:
+        if not self._fading_ticks:
+            return
+        policy, latest = self._policy, self._window.measure(1)
+        faded = latest is not None and latest.violation <= self._normal
+        self._fading_ticks = 0 if faded else self._fading_ticks - 1
+        if self._fading_ticks in (0, (RETURN_FACTOR - 1) * policy.settle_ticks):
+            self._window.clear()
+        elif self._window.measure(policy.settle_ticks) is not None:
+            violations = self._window.violations(policy.settle_ticks)
+            if violations[-1] >= max(violations) - policy.min_effect:
                 self._fading_ticks = 0
-            else:
-                self._window.clear()
+                self._window.clear(but=policy.settle_ticks)
 
     def _improve(
         self, draft: Draft, assessment: Assessment, parameters: Parameters | None, forbidden_by: Guard | None
@@ -260,7 +267,7 @@ class TrialGovernance:
         state, policy = draft.state, self._policy
         # What is to be told from noise, where nothing is wrong, takes a window as long as the one after.
         ticks = policy.measure_ticks if change.direction == IMPROVEMENT else policy.baseline_ticks
-        baseline = self._window.measure(ticks)
+        baseline = None if self._fading_ticks else self._window.measure(ticks)
         if baseline is None:
             if subject := proposal or ",".join(diagnosis.breached or diagnosis.heading):
                 draft.refuse(Refusal("heal", "baseline", subject, len(self._window), ticks, draft.now_s))

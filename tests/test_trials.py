@@ -155,11 +155,24 @@ def test_what_a_trial_has_done_is_no_baseline_for_the_next():
 
 
 def test_a_worse_environment_does_not_hold_the_next_trial_back_for_long():
-    """What stays worse than before the trial is not the trial's doing."""
+    """What stays worse than before the trial, and gets no better by itself, is not the trial's doing."""
     stage = on_trial()
     stage.kpis["action_cost"] = 0.10
     stage.until(E.TRIAL_ROLLED_BACK)
-    assert stage.until(E.TRIAL_STARTED) == 50
+    assert stage.until(E.TRIAL_STARTED) == 20
+    baseline = stage.of(E.TRIAL_STARTED)[1].data["baseline"]
+    assert (baseline["ticks"], baseline["violation"]) == (10, pytest.approx(0.05))
+
+
+def test_a_transient_is_no_level():
+    """A plant that takes ten ticks to go back shows the trial's values for as long: they are no level."""
+    stage = on_trial()
+    stage.kpis["action_cost"] = 0.14
+    stage.until(E.TRIAL_ROLLED_BACK)
+    stage.tick(10)
+    stage.kpis["action_cost"] = 0.08
+    assert stage.until(E.TRIAL_STARTED) == 11
+    assert stage.of(E.TRIAL_STARTED)[1].data["baseline"]["violation"] == pytest.approx(0.03)
 
 
 def test_parameters_that_somebody_else_has_set_are_left_alone():
