@@ -3,8 +3,12 @@
 The real daemon lives them, with everything that it has but its HTTP server and its clock: the phases, the loop, its
 journal upon SQLite with snapshots and retention, its telemetry's store with roll-ups and retention, its record, its
 explanations and its reports. The plant is the reference cluster with ticks of a minute, since a month of seconds would
-take hours; every four hours a node falls ill for an hour, so that there is something to journal. A snapshot is taken
-every `SNAPSHOT_EVENTS` events instead of every 10,000, so that retention has its turn as well.
+take hours; every four hours a node falls ill for an hour, so that there is something to journal.
+
+What would take longer than a month to come round does so within days: a snapshot is taken every `SNAPSHOT_EVENTS`
+events instead of every 10,000, and the reference cluster remembers the keys of 300 writes instead of 10,000, at some 70
+a day. And it moves headers to their file three times a day instead of every 1,024 ticks: what is looked at once a day
+would rise and fall with the beat of the two.
 
 Counted is what the process occupies (RSS), the plant in it included. The first days, in which rings and caches fill,
 are not counted as growth.
@@ -25,7 +29,9 @@ from pathlib import Path
 import numpy as np
 from governed import governing
 
+import qecs.block_log
 import qecs.cluster
+import qecs.fencing
 import qecs.host
 from controller import daemon as daemon_module
 from controller.daemon import Daemon
@@ -34,6 +40,8 @@ from qecs.faults import Fault
 TICK_S = 60.0
 DAY_TICKS = int(86_400 / TICK_S)
 SNAPSHOT_EVENTS = 300
+KEYS_MAX = 300
+BLOCKS_MOVED = DAY_TICKS // 3
 FAULT_EVERY_TICKS, FAULT_TICKS = DAY_TICKS // 6, 60
 FAULTS = ("byzantine", "silent", "slow", "detuned", "flapping", "stealth")
 FLUSH_TICKS, REPORT_TICKS = 10, DAY_TICKS  # less often than the daemon's, which goes by the clock
@@ -63,6 +71,8 @@ def month(nodes: int, days: int, reports: Path) -> list[Day]:
     for module in (qecs.cluster, qecs.host):
         vars(module)["TICK_S"] = TICK_S
     daemon_module.SNAPSHOT_EVENTS = SNAPSHOT_EVENTS
+    vars(qecs.fencing)["KEYS_MAX"] = KEYS_MAX
+    vars(qecs.block_log)["MOVED"] = BLOCKS_MOVED
 
     found = []
     with governing({"plant": {"nodes": nodes, "seed": 1}}, passed=False) as (daemon, journal):

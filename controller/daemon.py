@@ -190,6 +190,7 @@ class Daemon(Answers):
             self._config = new
             self._settings = governor_settings(new, dry_run=self._dry_run, daemon=True)
             self._record.catalogue = new.catalogue()
+            self._record.new_limits()
             if any(name.startswith("log.") for name in names):
                 logs.set_up(new.log)
             self._governor.configure(self._settings)

@@ -101,8 +101,7 @@ def propose(
         "isolations": [asdict(story) for story in stories.isolations[-LISTED_MAX:]],
         "blocked": [asdict(item) for item in stories.blocked[-LISTED_MAX:]],
         "refusals": [
-            {**asdict(item), "count": count}
-            for item, count in sorted(record.refusals.items(), key=lambda pair: -pair[1])[:LISTED_MAX]
+            item.as_dict() for item in sorted(record.refusals.values(), key=lambda item: -item.count)[:LISTED_MAX]
         ],
         "trials": [asdict(story) for story in stories.trials[-LISTED_MAX:]],
     }
@@ -170,7 +169,8 @@ def _findings(record: RunRecord, stories: Timeline, situation: Situation) -> Ite
         frozenset(name for kind, name in situation.told if kind == "node"),
         _since_s(situation, "node"),
     )
-    yield from budget_findings(stories.blocked, record.refusals, config, record.nodes, _since_s(situation, "budget"))
+    refused = record.under_present_limits()
+    yield from budget_findings(stories.blocked, refused, config, record.nodes, _since_s(situation, "budget"))
     yield from step_finding(record, config, situation.parameters, situation.unhealthy, model, situation.now_s)
     yield from kept_finding(record, stories.trials, situation.parameters)
     yield from threshold_findings(record, config, situation.unhealthy)

@@ -7,8 +7,9 @@ It is filled by the loop and read when the run ends. Memory grows with the ticks
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from metrics.assessment import Anomaly, Assessment
 from metrics.kpi import Kpi
@@ -26,6 +27,45 @@ class Recorded:
     seq: int
     hash: str
     event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Decisions not to act that have one explanation, under the limits of one time.
+
+    Attributes:
+        latest: with the values of the last time.
+        first_s: plant time of the first time.
+        count: how often.
+        worst: the highest value that the guard saw.
+        together: how many subjects it held at once, at most.
+        waiting, longest: ticks in a row, of late and at most.
+    """
+
+    latest: Refusal
+    first_s: float
+    count: int = 0
+    worst: float = -math.inf
+    together: int = 1
+    waiting: int = 0
+    longest: int = 0
+
+    def again(self, refusal: Refusal, together: int, previous_s: float) -> Refused:
+        """With one more of them; `previous_s` is the plant time of the tick before."""
+        waiting = self.waiting + 1 if self.count and self.latest.at_s >= previous_s else 1
+        return replace(
+            self,
+            latest=refusal,
+            count=self.count + 1,
+            worst=max(self.worst, refusal.observed),
+            together=max(self.together, together),
+            waiting=waiting,
+            longest=max(self.longest, waiting),
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """For reports: with the latest values, and the time of the first."""
+        return {**asdict(self.latest), "at_s": self.first_s, "count": self.count}
 
 
 @dataclass(slots=True)
@@ -74,7 +114,8 @@ class RunRecord:
         history: KPI values.
         events: every journaled event, in order.
         anomalies: what the detectors found.
-        refusals: each decision not to act, by its explanation, with how often it was taken.
+        refusals: the decisions not to act, by their explanation and by the limits under which they were taken.
+        limits: numbers the sets of limits that have been in force; see `new_limits`.
         proposals: the improvement proposals of Phase IV.
         wall_started, wall_s: wall-clock fields, excluded from reproducibility.
         outcome: set when the run has ended.
@@ -95,7 +136,8 @@ class RunRecord:
     history: KpiHistory = field(default_factory=KpiHistory)
     events: list[Recorded] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
-    refusals: dict[Refusal, int] = field(default_factory=dict)
+    refusals: dict[tuple[int, Refusal], Refused] = field(default_factory=dict)
+    limits: int = 0
     proposals: list[Mapping[str, object]] = field(default_factory=list)
     wall_s: float = 0.0
     outcome: Outcome | None = None
@@ -113,13 +155,26 @@ class RunRecord:
         }
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Count refusals; one explanation is kept once, whatever the values were each time."""
-        for refusal in refusals:
-            self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+        """Count the refusals of one decision; one explanation is kept once, whatever the values were each time."""
+        refusals = tuple(refusals)
+        together = Counter((one.rule, one.guard) for one in set(refusals))
+        previous_s = self.history.plant_time_s[-2] if len(self.history.plant_time_s) > 1 else math.inf
+        for one in refusals:
+            key = (self.limits, one)
+            known = self.refusals.get(key) or Refused(one, one.at_s)
+            self.refusals[key] = known.again(one, together[one.rule, one.guard], previous_s)
+
+    def new_limits(self) -> None:
+        """Other limits are in force now: what is refused from here on is counted by itself."""
+        self.limits += 1
+
+    def under_present_limits(self) -> list[Refused]:
+        """The refusals since the limits in force came into force."""
+        return [refused for (limits, _), refused in self.refusals.items() if limits == self.limits]
 
     def trim(self, items_max: int) -> None:
         """Forget all but the latest `items_max` ticks, events, anomalies and refusals, as a daemon must."""
         self.history.trim(items_max)
         del self.events[:-items_max], self.anomalies[:-items_max], self.phases[:-items_max]
-        for refusal in list(self.refusals)[:-items_max]:
-            del self.refusals[refusal]
+        for key in list(self.refusals)[:-items_max]:
+            del self.refusals[key]

@@ -161,7 +161,7 @@ def _trial(story: TrialStory) -> dict[str, object]:
 
 
 def _refusals(record: RunRecord) -> list[dict[str, object]]:
-    return [{**asdict(refusal), "count": count} for refusal, count in record.refusals.items()]
+    return [refused.as_dict() for refused in record.refusals.values()]
 
 
 def _proposal(proposal: Mapping[str, object]) -> dict[str, object]:

@@ -12,11 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from controller.next_steps import NEXT_STEPS
-from controller.record import RunRecord
+from controller.record import Refused, RunRecord
 from controller.timeline import Blocked, Isolation, Timeline, TrialStory, timeline
 from controller.wording import changes, quantity
 from metrics.kpi import Kpi, KpiStatus, Side
-from state.isolation import Refusal
 from state.outcome import Outcome
 from state.verdict import CheckStatus, PhaseResult
 
@@ -46,7 +45,7 @@ def markdown(record: RunRecord, report: Mapping[str, Any], proposals_dir: str) -
         _phases(record.phases),
         _kpis(record),
         _isolations(record, stories),
-        _refusals(stories.blocked, record.refusals),
+        _refusals(stories.blocked, list(record.refusals.values())),
         _healing(stories.trials),
         _proposals(report["proposals"], proposals_dir),
         ["## What to do next", "", NEXT_STEPS[record.outcome.code]],
@@ -178,7 +177,7 @@ def _isolation_row(story: Isolation) -> Sequence[str]:
     return (story.node, story.cluster, f"{story.gravity:.2f}", why, decided, verified, _moment(story.restored_at_s))
 
 
-def _refusals(blocked: Sequence[Blocked], refusals: Mapping[Refusal, int]) -> Iterator[str]:
+def _refusals(blocked: Sequence[Blocked], refusals: Sequence[Refused]) -> Iterator[str]:
     if not blocked and not refusals:
         return
     yield "## What was not done, and why"
@@ -203,7 +202,7 @@ def _refusals(blocked: Sequence[Blocked], refusals: Mapping[Refusal, int]) -> It
     if refusals:
         yield "Decisions not to act, each with its guard and how often it was taken:"
         yield ""
-        ranked = sorted(refusals.items(), key=lambda item: -item[1])
+        ranked = ((item.latest, item.count) for item in sorted(refusals, key=lambda item: -item.count))
         rows = [
             (item.rule, item.subject, item.guard, quantity(item.observed), quantity(item.limit), str(count))
             for item, count in ranked

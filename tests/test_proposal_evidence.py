@@ -229,7 +229,7 @@ def test_every_proposal_tells_what_the_run_saw(eventful_run):
         assert set(seen) == {"kpis", "anomalies", "isolations", "blocked", "refusals", "trials"}
         assert seen["kpis"]["coherence"]["healthy"] == 0.9
         assert [story["node"] for story in seen["isolations"]].count("n07") == 2
-        assert seen["refusals"][0]["count"] == max(eventful_run.refusals.values())
+        assert seen["refusals"][0]["count"] == max(item.count for item in eventful_run.refusals.values())
         assert [story["outcome"] for story in seen["trials"]] == ["kept", "rolled_back"]
 
 

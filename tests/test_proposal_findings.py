@@ -118,8 +118,17 @@ def test_an_estimate_from_trials_tells_a_rise_from_a_fall(violation, level, told
 # --- budgets
 
 
+def held(record, guard, subjects, values, times_s):
+    """The guard holds all of these at each of these times, one tick after the other."""
+    lived_s = record.history.plant_time_s
+    for at_s in times_s:
+        record.history.plant_time_s = [at_s - 1.0, at_s]
+        record.refuse([Refusal("isolate", guard, subject, *values, at_s) for subject in subjects])
+    record.history.plant_time_s = lived_s
+
+
 def waiting(record, count=12):
-    record.refuse(Refusal("isolate", "rate_limit", "n01", 0.4, 1.0, float(at_s)) for at_s in range(count))
+    held(record, "rate_limit", ["n01"], (0.4, 1.0), [float(at_s) for at_s in range(count)])
 
 
 @pytest.mark.parametrize(
@@ -151,6 +160,53 @@ def test_a_limit_whose_replay_shows_no_difference_is_left_to_people(healthy_run)
     (found,) = of_kind(proposals(healthy_run, rehearsal=Replayed(5.0)), "budget")
     assert found["carried_out_by"] == "reload"
     assert found["expectation"]["effects"]["isolations"]["change"] == 2.0
+
+
+def test_separate_waits_are_not_one(healthy_run):
+    """Twelve waits of a tick each, hours apart, are no wait of twelve ticks."""
+    held(healthy_run, "rate_limit", ["n01"], (0.4, 1.0), [7200.0 * number for number in range(1, 13)])
+    assert of_kind(proposals(healthy_run), "budget") == []
+
+
+def test_a_budget_is_raised_for_all_that_it_held_at_once(healthy_run):
+    """Two are out of fifty, and three more held by it: it takes .1; after one another .06 would have done."""
+    limits = {"isolation": {"fraction_max": 0.05}}
+    for name in ("n01", "n02", "n03"):
+        held(healthy_run, "budget_fraction", [name], (0.06, 0.05), [1.0])
+    (found,) = of_kind(proposals(healthy_run, limits), "budget")
+    assert found["change"]["settings"] == {"isolation.fraction_max": {"from": 0.05, "to": 0.06}}
+    held(healthy_run, "budget_fraction", ["n01", "n02", "n03"], (0.06, 0.05), [2.0])
+    (found,) = of_kind(proposals(healthy_run, limits), "budget")
+    assert found["change"]["settings"] == {"isolation.fraction_max": {"from": 0.05, "to": 0.1}}
+    assert "At 0.1 this guard lets them go" in found["summary"]
+
+
+def test_a_budget_of_clusters_is_raised_for_the_next_one_of_each(healthy_run):
+    """How many clusters those are that it held is not known, and it does not claim to let all of them go."""
+    held(healthy_run, "budget_cluster", ["n01", "n02"], (3 / 7, 1 / 3), [1.0])
+    (found,) = of_kind(proposals(healthy_run), "budget")
+    assert found["change"]["settings"] == {"isolation.cluster_fraction_max": {"from": 1 / 3, "to": 0.4286}}
+    assert "this guard lets one more of a cluster go" in found["summary"]
+
+
+@pytest.mark.parametrize("share", [0.07, 0.14, 0.28, 0.34])
+def test_a_share_that_needs_no_rounding_is_not_rounded(healthy_run, share):
+    """7 of 100 is .07, whatever a float makes of it."""
+    held(healthy_run, "budget_fraction", ["n01"], (share, 0.05), [1.0])
+    (found,) = of_kind(proposals(healthy_run, {"isolation": {"fraction_max": 0.05}}), "budget")
+    assert found["change"]["settings"]["isolation.fraction_max"]["to"] == share
+
+
+def test_what_is_refused_under_other_limits_is_counted_by_itself(healthy_run):
+    """After a reload a refusal has the new limit; it binds or does not by what was refused since."""
+    held(healthy_run, "budget_fraction", ["n01"], (0.06, 0.05), [float(at_s) for at_s in range(100)])
+    healthy_run.new_limits()
+    assert of_kind(proposals(healthy_run, {"isolation": {"fraction_max": 0.06}}), "budget") == []
+    held(healthy_run, "budget_fraction", ["n01"], (0.08, 0.06), [float(at_s) for at_s in range(100, 5100)])
+    (found,) = of_kind(proposals(healthy_run, {"isolation": {"fraction_max": 0.06}}), "budget")
+    assert found["change"]["settings"] == {"isolation.fraction_max": {"from": 0.06, "to": 0.08}}
+    assert [(item["limit"], item["count"]) for item in found["evidence"]["refusals"]] == [(0.06, 5000)]
+    assert [(item.latest.limit, item.count) for item in healthy_run.refusals.values()] == [(0.05, 100), (0.06, 5000)]
 
 
 def test_a_budget_of_clusters_is_not_rehearsed():
@@ -316,7 +372,7 @@ def test_what_led_to_settings_in_force_does_not_lead_to_others(healthy_run, stat
     """Isolations and waits of before a change was applied call for no further one; a node that goes on does."""
     for at_s in (300.0, 500.0):
         isolate(healthy_run, "n01", at_s)
-    healthy_run.refuse([Refusal("isolate", "rate_limit", "n09", 0.4, 1.0, 310.0)] * 12)
+    held(healthy_run, "rate_limit", ["n09"], (0.4, 1.0), [310.0 + number for number in range(12)])
     told = again(healthy_run, [])
     assert [list(item["change"]["settings"]) for item in told] == [
         ["isolation.backoff_base_s"],
@@ -331,7 +387,7 @@ def test_what_led_to_settings_in_force_does_not_lead_to_others(healthy_run, stat
     (single,) = again(healthy_run, told, status, overrides=changed)
     assert (single["title"], single["change"]["settings"]) == ("Repair n01", {})
     isolate(healthy_run, "n01", 900.0)
-    healthy_run.refuse([Refusal("isolate", "rate_limit", "n08", 0.4, 1.0, 910.0)] * 12)
+    held(healthy_run, "rate_limit", ["n08"], (0.4, 1.0), [910.0 + number for number in range(12)])
     nodes, rate = again(healthy_run, told, status, overrides=changed)
     assert nodes["title"] == "Repair or replace n01"
     assert nodes["change"]["settings"] == {"isolation.backoff_base_s": {"from": 120.0, "to": 240.0}}

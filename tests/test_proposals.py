@@ -119,6 +119,7 @@ def test_a_budget_that_bound_is_raised_to_what_it_refused(eventful_run):
 def test_each_budget_is_raised_only_where_a_number_mends_it(healthy_run, guard, observed, limit, change):
     """No budget is raised beyond half of the nodes, and a lack of nodes is not argued away."""
     for at_s in range(12):
+        healthy_run.history.plant_time_s[-2:] = [at_s - 1.0, float(at_s)]
         healthy_run.refuse([Refusal("isolate", guard, "n01", observed, limit, float(at_s))])
     (found,) = proposals(healthy_run, {"isolation": {"absolute_max": 2}})
     assert (found["kind"], found["change"]["settings"]) == ("budget", change)

@@ -259,7 +259,7 @@ def test_the_page_says_verdict_causes_and_what_to_do(eventful_run, tmp_path):
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_stays_a_page(eventful_run, tmp_path):
     """A long list is cut, with a word on how much was left out."""
-    (refusal,) = [item for item in eventful_run.refusals if item.guard == "rate_limit"]
+    (refusal,) = [item for _, item in eventful_run.refusals if item.guard == "rate_limit"]
     eventful_run.refuse(dataclasses.replace(refusal, subject=f"m{number}") for number in range(100))
     report.write(eventful_run, tmp_path, journal_tip=TIP, proposals=())
     page = (tmp_path / "report.md").read_text(encoding="utf-8")

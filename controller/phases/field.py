@@ -186,7 +186,7 @@ def _judge(
     }
     problems = []
     if isolated_after is None:
-        why = sorted({f"{r.guard}" for r in session.record.refusals if r.subject == node})
+        why = sorted({f"{r.guard}" for _, r in session.record.refusals if r.subject == node})
         problems.append(
             f"{node} was not isolated within {DETECT_TICKS} ticks" + (f" (refused by {', '.join(why)})" if why else "")
         )
