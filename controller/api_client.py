@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from controller.plants.connection import TimedConnection
 from controller.plants.endpoint import Endpoint, parse_endpoint
 from controller.wording import printable
-from metrics.errors import ConfigInvalidError, IaceError, NotPermittedError, PlantUnavailableError
+from metrics.errors import ConfigInvalidError, NotPermittedError, PlantUnavailableError, RequestRefusedError
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 DEADLINE_S = 10.0  # a command waits up to 5 s for its turn
@@ -38,7 +38,7 @@ class ApiUnreachableError(PlantUnavailableError):
     """The daemon's API did not answer, or not in time, or not like ours: start the daemon, or correct the address."""
 
 
-class ApiRefusedError(IaceError):
+class ApiRefusedError(RequestRefusedError):
     """The API said no: `status` is the HTTP status, `answer` what it told."""
 
     def __init__(self, status: int, answer: Mapping[str, Any]) -> None:

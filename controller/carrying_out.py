@@ -116,5 +116,5 @@ def _lines(settings: Mapping[str, object]) -> Iterator[str]:
 
 
 def _variable(path: str, value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = str(value).removesuffix(".0")  # of a float the shortest digits that give it again
     return f"IACE_{path.upper().replace('.', '__')}={text}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from controller.cli_run import add_data_dir
@@ -52,7 +54,6 @@ def _backtest(options: argparse.Namespace) -> int:
     from controller.files import json_bytes, jsonable, write_atomically  # noqa: PLC0415 - as above
     from controller.history import duration_s  # noqa: PLC0415 - as above
     from controller.progress import Bar  # noqa: PLC0415 - as above
-    from state.journal import permission_or_store  # noqa: PLC0415 - as above
     from state.outcome import ExitCode  # noqa: PLC0415 - as above
 
     if options.resume and options.report is None:
@@ -79,7 +80,7 @@ def _backtest(options: argparse.Namespace) -> int:
     ticks = len(recording.times_s)
     reference_g = next(iter(configs.values())).gravity.critical
     judged = []
-    try:
+    with _writing(options.report):
         with Bar(sys.stderr, ticks * (1 + len(configs))) as bar:
             evidence.run(checkpoint, bar.update)
             for number, (name, config) in enumerate(configs.items(), start=1):
@@ -99,7 +100,18 @@ def _backtest(options: argparse.Namespace) -> int:
             write_atomically(options.report / "backtest.json", json_bytes(plain))
             write_atomically(options.report / "backtest.txt", backtest_text.text(plain).encode())
             (options.report / "backtest.checkpoint.npz").unlink(missing_ok=True)
-    except OSError as error:
-        raise permission_or_store(error, options.report or Path()) from error
     sys.stdout.write(json_bytes(plain).decode() if options.format == "json" else backtest_text.text(plain))
     return FINDING if document["comparison"] and backtest.is_worse(judged) else 0
+
+
+@contextmanager
+def _writing(report: Path | None) -> Iterator[None]:
+    """Says which directory cannot be written to; without one nothing is written but to the terminal."""
+    from controller.files import unwritable  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except OSError as error:
+        if report is None:
+            raise
+        raise unwritable("the backtest cannot be written to", report, error) from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from controller.cli_run import add_data_dir, run_name
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 API_VARIABLE, TOKEN_VARIABLE = "IACE_API", "IACE_TOKEN"
 _NODES_SHOWN = 30
+
+_Rest = ParamSpec("_Rest")
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
@@ -85,12 +88,14 @@ def _add_questions(commands: Commands[argparse.ArgumentParser]) -> None:
     nodes = commands.add_parser("nodes", help="each node's |g|, status and why, the worst first")
     nodes.add_argument("--status", metavar="STATUS", help="only those that stand there, e.g. isolated")
     nodes.add_argument("--cluster", metavar="CLUSTER", help="only those of one cluster")
-    nodes.add_argument("--limit", type=int, default=_NODES_SHOWN, metavar="N", help=f"so many (default {_NODES_SHOWN})")
+    nodes.add_argument(
+        "--limit", type=_count, default=_NODES_SHOWN, metavar="N", help=f"so many (default {_NODES_SHOWN})"
+    )
     add_api_options(nodes)
     nodes.set_defaults(command=_nodes)
 
     watch = commands.add_parser("watch", help="a live view of a running daemon; one line a tick without a terminal")
-    watch.add_argument("--ticks", type=int, metavar="N", help="end after so many (default never)")
+    watch.add_argument("--ticks", type=_count, metavar="N", help="end after so many (default never)")
     add_api_options(watch)
     watch.set_defaults(command=_watch)
 
@@ -171,12 +176,35 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(wrong)) from None
 
 
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+
+
+def _answered(command: Callable[Concatenate[argparse.Namespace, _Rest], int]) -> Callable[..., int]:
+    """`command`; where the API refuses what it asks, that is told in the API's words, and is the exit code."""
+
+    @functools.wraps(command)
+    def answered(options: argparse.Namespace, *rest: _Rest.args, **named: _Rest.kwargs) -> int:
+        from controller.api_client import ApiRefusedError  # noqa: PLC0415 - only what the command needs is imported
+
+        try:
+            return command(options, *rest, **named)
+        except ApiRefusedError as refusal:
+            return _refused(options, refusal)
+
+    return answered
+
+
+@_answered
 def _status(options: argparse.Namespace) -> int:
     answer = client_of(options).get("api", "control", "state")["data"]
     show(options, answer, lambda: _view().status(answer))
     return 0
 
 
+@_answered
 def _nodes(options: argparse.Namespace) -> int:
     client = client_of(options)
     answer = client.get("api", "nodes", status=options.status, cluster=options.cluster, limit=options.limit)
@@ -184,31 +212,31 @@ def _nodes(options: argparse.Namespace) -> int:
     return 0
 
 
+@_answered
 def _watch(options: argparse.Namespace) -> int:
     from controller.watch import watch  # noqa: PLC0415 - only what the command needs is imported
 
     return watch(client_of(options), ticks=options.ticks, as_json=options.format == "json")
 
 
+@_answered
 def _explain(options: argparse.Namespace) -> int:
-    answer = _found(options, "explain", options.subject)
-    if answer is None:
-        return _FINDING
-    show(options, answer["data"], lambda: _view().explanation(answer["data"]))
+    answer = client_of(options).get("api", "explain", options.subject)["data"]
+    show(options, answer, lambda: _view().explanation(answer))
     return 0
 
 
+@_answered
 def _proposals(options: argparse.Namespace) -> int:
     answer = client_of(options).get("api", "proposals")["proposals"]
     show(options, answer, lambda: _view().proposals(answer))
     return 0
 
 
+@_answered
 def _proposal(options: argparse.Namespace) -> int:
-    answer = _found(options, "proposals", options.proposal)
-    if answer is None:
-        return _FINDING
-    show(options, answer["proposal"], lambda: _view().proposal(answer["proposal"]))
+    answer = client_of(options).get("api", "proposals", options.proposal)["proposal"]
+    show(options, answer, lambda: _view().proposal(answer))
     return 0
 
 
@@ -257,32 +285,19 @@ def _decide(decision: str) -> Callable[[argparse.Namespace], int]:
     return lambda options: _ordered(options, ("proposals", options.proposal, decision), {})
 
 
-_FINDING = 1
+_FINDING, _USAGE = 1, 2
+_UNPROCESSABLE = 422  # HTTP status of a request whose values cannot be
 
 
+@_answered
 def _ordered(options: argparse.Namespace, path: tuple[str, ...], body: Mapping[str, Any]) -> int:
     """Give a command; tell what will happen, or why not."""
     import uuid  # noqa: PLC0415 - only what the command needs is imported
 
-    from controller.api_client import ApiRefusedError  # noqa: PLC0415 - as above
-
-    try:
-        answer = client_of(options).post("api", *path, body={**body, "reason": options.reason}, key=str(uuid.uuid4()))
-    except ApiRefusedError as refusal:
-        return _refused(options, refusal)
-    show(options, answer, lambda: _as_text(f"{answer['text']} (journal event {answer['seq']})"))
+    answer = client_of(options).post("api", *path, body={**body, "reason": options.reason}, key=str(uuid.uuid4()))
+    event = "" if answer["seq"] is None else f" (journal event {answer['seq']})"
+    show(options, answer, lambda: _as_text(f"{answer['text']}{event}"))
     return 0
-
-
-def _found(options: argparse.Namespace, *path: str) -> dict[str, Any] | None:
-    """What is asked for; None, and it is said, where there is no such thing."""
-    from controller.api_client import ApiRefusedError  # noqa: PLC0415 - as above
-
-    try:
-        return client_of(options).get("api", *path)
-    except ApiRefusedError as refusal:
-        _refused(options, refusal)
-        return None
 
 
 def _refused(options: argparse.Namespace, refusal: Any) -> int:  # noqa: ANN401 - its module is imported only when needed
@@ -290,7 +305,7 @@ def _refused(options: argparse.Namespace, refusal: Any) -> int:  # noqa: ANN401 
         sys.stdout.write(json.dumps(refusal.answer, ensure_ascii=False) + "\n")
     guard = refusal.answer.get("guard")
     sys.stderr.write(f"iace: refused: {refusal}" + (f" (guard {guard})" if guard else "") + "\n")
-    return _FINDING
+    return _USAGE if refusal.status == _UNPROCESSABLE else _FINDING
 
 
 def _as_text(text: str) -> RenderableType:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from controller.cli_run import REPORT_DIR, add_data_dir, add_plant_options, overrides
-
-if TYPE_CHECKING:
-    from controller.settings import Config
+from controller.cli_run import add_data_dir, add_plant_options, overrides
+from controller.places import REPORT_DIR
+from controller.signals import Hangups
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,24 +38,24 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _govern(options: argparse.Namespace) -> int:
-    from controller import config as configuration  # noqa: PLC0415 - only what the command needs is imported
+    hangups = Hangups()  # before the imports, which take more than a second
+    from controller.config import Source  # noqa: PLC0415 - only what the command needs is imported
     from controller.console import RunConsole  # noqa: PLC0415 - as above
     from controller.govern import GovernJob, govern  # noqa: PLC0415 - as above
     from controller.logs import set_up  # noqa: PLC0415 - as above
 
-    def load() -> Config:
-        return configuration.load(options.config, overrides(options))
-
-    config = load()
+    source = Source(options.config, overrides(options), os.environ)
+    config = source.load()
     set_up(config.log)
     with RunConsole(config.catalogue()) as console:
         job = GovernJob(
             config,
-            load,
+            source.load,
+            hangups.take,
             options.data_dir,
             options.report,
             options.dry_run,
             api=not options.no_api,
-            config_file=configuration.chosen(options.config) or configuration.DEFAULT_FILE,
+            config_file=source.file,
         )
         return int(govern(job, console))

@@ -6,10 +6,11 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-DATA_DIR = Path(".iace")
-REPORT_DIR = Path("reports")
+from controller.places import DATA_DIR, REPORT_DIR
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -132,8 +133,7 @@ def _run(options: argparse.Namespace) -> int:
         scenario = load_scenario(options.scenario)
     with RunConsole(config.catalogue()) as console:
         last_scrape = LastScrape(options.textfile, options.pushgateway)
-        # Proposals print it for those who carry them out, which a dry run would not.
-        command = shlex.join(["iace", *(word for word in options.words if word != "--dry-run")])
+        command = _again(options.words, options.report)
         job = Job(config, scenario, options.data_dir, options.report, options.dry_run, last_scrape, command)
         finished = execute(job, console)
     options.code = finished.outcome.code
@@ -143,6 +143,15 @@ def _run(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{finished.outcome.status_code} exit {int(options.code)} {options.code.name}\n")
     return int(options.code)
+
+
+def _again(words: Sequence[str], report: Path) -> str:
+    """The command that carries a proposal of this run out: it acts, and spares the report it is to be compared with."""
+    kept: list[str] = []
+    for before, word in pairwise(("", *words)):
+        if before != "--report" and word not in ("--report", "--dry-run") and not word.startswith("--report="):
+            kept.append(word)
+    return shlex.join(["iace", *kept, f"--report={report}-again"])
 
 
 def _config_check(options: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ ENV_PREFIX = "IACE_"
 ENV_FILE = "IACE_CONFIG"
 ENV_IGNORED_PREFIX = "IACE_TEST_"
 ENV_OF_CLIENTS = frozenset({"IACE_API", "IACE_TOKEN"})  # for the commands that ask a running daemon: no settings
+FROM_COMMAND_LINE = "from the command line"
 FILE_BYTES_MAX = 1_000_000  # no configuration of ours is that long, and a mistaken path should not fill the memory
 
 # What is known to change no decision: two runs that differ only here must decide alike.
@@ -67,7 +68,7 @@ def load(
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     environ: Mapping[str, str] = os.environ,
     *,
-    overridden: str = "from the command line",
+    overridden: str = FROM_COMMAND_LINE,
 ) -> Config:
     """The configuration in force.
 
@@ -81,19 +82,54 @@ def load(
         ConfigInvalidError: the file cannot be read, a key is unknown, a value is out of range or contradicts another;
             `problems` lists all of it.
     """
-    found = chosen(path, environ) or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    source = str(found) if found is not None else "configuration"
-    file = _Layer(_read(found) if found is not None else {}, f"in {source}")
-    variables, unknown = _environment(environ)
-    flags = {
-        section: {key: value for key, value in values.items() if value is not None}
-        for section, values in (overrides or {}).items()
-    }
-    layers = (file, _Layer(variables, "from {variable}"), _Layer(flags, overridden))
-    config, problems = _validate(layers)
-    if unknown or problems:
-        raise ConfigInvalidError(source, [*problems, *unknown])
-    return config
+    return Source(path, overrides or {}, environ, overridden).load()
+
+
+@dataclass(slots=True)
+class Source:
+    """Where a configuration comes from that is read again and again; `load` is the first time.
+
+    A file that was there once is needed from then on: without it the defaults would silently come into force, and
+    loosen the guards that it had set.
+
+    Attributes:
+        path, overrides, environ, overridden: as for `load`.
+    """
+
+    path: Path | None
+    overrides: Mapping[str, Mapping[str, object]]
+    environ: Mapping[str, str]
+    overridden: str = FROM_COMMAND_LINE
+    _found: bool = False
+
+    @property
+    def file(self) -> Path:
+        """What is read, where it is there."""
+        return chosen(self.path, self.environ) or DEFAULT_FILE
+
+    def load(self) -> Config:
+        """The configuration as of now.
+
+        Raises:
+            ConfigInvalidError: as for `load`; or a file that was there is gone.
+        """
+        values = _read(self.file)
+        if values is None and self._found:
+            raise ConfigInvalidError(str(self.file), ["the file is gone; an empty one would mean the defaults"])
+        if values is None and chosen(self.path, self.environ) is not None:
+            raise ConfigInvalidError(str(self.file), ["no such file; leave it out to run with the defaults"])
+        self._found = values is not None
+        source = "configuration" if values is None else str(self.file)
+        variables, unknown = _environment(self.environ)
+        flags = {
+            section: {key: value for key, value in given.items() if value is not None}
+            for section, given in self.overrides.items()
+        }
+        file = _Layer(values or {}, f"in {source}")
+        config, problems = _validate((file, _Layer(variables, "from {variable}"), _Layer(flags, self.overridden)))
+        if unknown or problems:
+            raise ConfigInvalidError(source, [*problems, *unknown])
+        return config
 
 
 def chosen(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -163,15 +199,16 @@ def secret(setting: str, path: Path | None) -> str | None:
     return secret
 
 
-def _read(path: Path) -> Nested:
+def _read(path: Path) -> Nested | None:
+    """What the file says, None where there is none: what cannot be looked at may be there."""
     try:
         with path.open("rb") as file:
             raw = file.read(FILE_BYTES_MAX + 1)
         if len(raw) > FILE_BYTES_MAX:
             raise ConfigInvalidError(str(path), [f"longer than {FILE_BYTES_MAX} bytes: this is no configuration"])
         return tomllib.loads(raw.decode())
-    except FileNotFoundError as error:
-        raise ConfigInvalidError(str(path), ["no such file; leave it out to run with the defaults"]) from error
+    except FileNotFoundError:
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalidError(str(path), [f"cannot be read: {_reason(error)}"]) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:

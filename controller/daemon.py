@@ -45,6 +45,7 @@ from metrics.errors import (
     PlantUnavailableError,
 )
 from metrics.export_snapshot import ExportSnapshot
+from metrics.observation import Capability
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import NS_PER_S
 from state import stimulus as told
@@ -147,7 +148,7 @@ class Daemon(Answers):
         )
         self._stays.set_out(config)
         self._governed: Governed | None = None
-        self._tries, self._next_try_s, self._lost = 0, 0.0, False
+        self._tries, self._next_try_s, self._lost, self._unreached = 0, 0.0, False, ""
         self._last_seen_s = self._clock.monotonic_s()
         self._base_time_s = time.time() - self._time.now_s
         self._refused_requests: dict[str, int] = {}
@@ -269,6 +270,7 @@ class Daemon(Answers):
                 now_s=self._time.now_s,
                 journal_tip=tip,
                 telemetry=self._directory / rundir.TELEMETRY,
+                settable=self._governed is not None and self._governed.session.offers(Capability.PARAMETERS),
                 config_file=self._config_file,
             )
             if self._stays.sinks is not None:
@@ -280,7 +282,15 @@ class Daemon(Answers):
                 self._keep_proposals(daemon_report.new_proposals(record, situation, self.proposals()))
             waiting = [item for item in self.proposals() if item["status"] == "proposed" and item["intact"]]
             record.proposals = [dict(item) for item in waiting]
-            report.write(record, directory, journal_tip=tip, proposals=record.proposals, proposals_dir=proposals_dir)
+            report.write(
+                record,
+                directory,
+                journal_tip=tip,
+                proposals=record.proposals,
+                proposals_dir=proposals_dir,
+                run=rundir.DAEMON,
+                data_dir=self._data_dir,
+            )
         except IaceError as error:
             self._console.say(f"the report was not written: {error}")
         except Exception as bug:  # noqa: BLE001 - see the next line
@@ -326,11 +336,12 @@ class Daemon(Answers):
         if governed.loop.governor.state.probes and governed.checks is None:
             governed.undo_probes()
         for seen in governed.loop.tick():
-            self._last_seen_s = self._clock.monotonic_s()
+            self._last_seen_s, self._tries = self._clock.monotonic_s(), 0
             governed.advance(seen)
+            self._last_seen_s = self._clock.monotonic_s()  # what took long here was not the plant's silence
         self._anchor()
-        if self._clock.monotonic_s() - self._last_seen_s > self._config.plant.unavailable_s:
-            raise PlantUnavailableError(f"the plant made no new tick for {self._config.plant.unavailable_s:g} s")
+        if self._is_silent(governed):
+            raise PlantUnavailableError(f"the plant made no new tick for {self._patience_s(governed):g} s")
 
     def _anchor(self) -> None:
         """Plant seconds need not be as long as ours: keep the present where the wall clock has it, give or take."""
@@ -343,25 +354,33 @@ class Daemon(Answers):
         if self._clock.monotonic_s() < self._next_try_s:
             return None
         self._governed = self._stays.arrive(self._config, again=self._lost)
-        self._tries, self._lost, self._last_seen_s = 0, False, self._clock.monotonic_s()
+        self._lost, self._last_seen_s = False, self._clock.monotonic_s()
         self._anchor()
         self._settle_settings("a restart")
         return self._governed
 
     def _silent(self, silence: PlantError) -> None:
         """No answer: try again, and after a while give the stay up."""
-        now_s = self._clock.monotonic_s()
         if self._governed is None:
-            wait_s = CONNECT_BACKOFF_S[min(self._tries, len(CONNECT_BACKOFF_S) - 1)]
-            self._tries, self._next_try_s = self._tries + 1, now_s + wait_s
-            if self._tries == 1:
+            if str(silence) != self._unreached:
+                self._unreached = str(silence)
                 self._console.say(f"{silence}; trying again until it answers")
-        elif now_s - self._last_seen_s > self._config.plant.unavailable_s:
+        elif self._is_silent(self._governed):
             self._console.say(f"the plant is lost: {silence}")
             self._governed.checks = None
             self._try(lambda: self._tell(told.PlantLost(str(silence))))
-            self._governed, self._lost = None, True
-            self._tries, self._next_try_s = 1, now_s + CONNECT_BACKOFF_S[0]
+            self._governed, self._lost, self._unreached = None, True, str(silence)
+        else:
+            return
+        # A plant that answers, and then makes no tick, is tried no more often than one that does not answer.
+        wait_s = CONNECT_BACKOFF_S[min(self._tries, len(CONNECT_BACKOFF_S) - 1)]
+        self._tries, self._next_try_s = self._tries + 1, self._clock.monotonic_s() + wait_s
+
+    def _is_silent(self, governed: Governed) -> bool:
+        return self._clock.monotonic_s() - self._last_seen_s > self._patience_s(governed)
+
+    def _patience_s(self, governed: Governed) -> float:
+        return governed.session.info.patience_s(self._config.plant.unavailable_s)
 
     def _breached(self, breach: InvariantBreachError) -> None:
         """Hold: the journal knows nothing of what was wrong, so the state is what it says, and then SAFE_MODE."""

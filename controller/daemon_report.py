@@ -82,9 +82,22 @@ def situation(
     now_s: float,
     journal_tip: tuple[int, str],
     telemetry: Path,
+    settable: bool,
     config_file: Path = DEFAULT_FILE,
 ) -> Situation:
-    """What proposals are made from besides the record; `telemetry` is the store that settings are rehearsed on."""
+    """What proposals are made from besides the record.
+
+    Args:
+        record: as of now.
+        governor: with the durable state.
+        config: the configuration in force.
+        loop: at the plant; None while there is none.
+        now_s: plant time.
+        journal_tip: sequence and hash of the journal's last event.
+        telemetry: the store that settings are rehearsed on.
+        settable: whether the plant lets its parameters be changed.
+        config_file: where settings are to be changed.
+    """
     assessment = None if loop is None else loop.assessment
 
     def recorded(last_s: float) -> Recording:
@@ -104,6 +117,7 @@ def situation(
         command=GOVERN,
         config_file=str(config_file),
         parameters=None if loop is None else loop.parameters,
+        settable=settable,
         unhealthy=() if loop is None else loop.unhealthy(),
         environment=None if assessment is None else assessment.environment,
         trust=governor.state.trust,

@@ -38,6 +38,7 @@ WAYS_OUT: Mapping[str, str] = {
 }
 BY_HAND = "see to the cause, then iace safe-mode clear --reason TEXT"
 EVENTS_TOLD = 20
+OUT_ELSEWHERE = "out, not by us"  # status of a node that the plant holds out and this controller does not
 _KEPT = ("status", "by", "reason", "trial", "approved_by")
 STANDING = (*_KEPT, "intact")  # what is told of a proposal beside its document
 
@@ -149,7 +150,7 @@ def _node(seen: View, there: NodeView, index: int) -> dict[str, Any]:
         "components": {"coherence": h, "direction": q, "service": k},
         "trusted": bool(there.reading.trusted[index]),
         "active": active,
-        "status": status if active or record is not None else "out, not by us",
+        "status": status if active or record is not None else OUT_ELSEWHERE,
         "since_s": None if record is None else record["since_s"],
         "until_s": record["until_s"] if record is not None and record["status"] == "isolated" else None,
         "offences": 0 if record is None else record["offences"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -12,6 +13,10 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
+
+from metrics.errors import NotPermittedError, StoreFailedError
+
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> Path:
@@ -38,6 +43,14 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> Path:
             temporary.unlink()
         raise
     return path
+
+
+def unwritable(what: str, directory: Path, error: OSError) -> NotPermittedError | StoreFailedError:
+    """The error of the family where a directory of reports cannot be used; `what` is a sentence up to its name."""
+    text = f"{what} {directory}: {error.strerror or error}"
+    if error.errno in _FORBIDDEN:
+        return NotPermittedError(f"{text}; choose another directory with --report")
+    return StoreFailedError(f"{text}; free space or choose another directory with --report")
 
 
 def jsonable(value: object) -> object:

@@ -7,15 +7,12 @@ take longer than one of them.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from controller import crash, rundir
@@ -25,6 +22,7 @@ from controller.daemon import Daemon
 from controller.port import TurnError
 from controller.scheduler import Job, JobScheduler
 from controller.settings import Config
+from controller.signals import stopping
 from metrics.errors import ConfigInvalidError
 from state.journal import Journal
 from state.lease import DirectoryLease
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 WAKE_S = 0.2
 LEASE_S = 5.0
 LAST_SCRAPE_S = 4.0  # what ended the daemon can be scraped for so long, so that its alert names the cause
-_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,7 @@ class GovernJob:
     Attributes:
         config: the configuration in force at the start.
         load_config: reads it again.
+        reload_asked: whether somebody has asked for that since the last time.
         data_dir: of all runs; the daemon's files are in its directory "govern".
         report_dir: where the report goes.
         dry_run: assess and report, act on nothing.
@@ -56,6 +54,7 @@ class GovernJob:
 
     config: Config
     load_config: Callable[[], Config]
+    reload_asked: Callable[[], bool]
     data_dir: Path
     report_dir: Path
     dry_run: bool
@@ -97,8 +96,7 @@ def govern(job: GovernJob, console: RunConsole) -> ExitCode:
 
 def _live(job: GovernJob, daemon: Daemon, console: RunConsole) -> ExitCode:
     stopped: list[ExitCode] = []
-    reloads = threading.Event()
-    with _signals(stopped.append, reloads.set):
+    with stopping(stopped.append):
         try:
             with ExitStack() as stack:
                 if job.api:
@@ -109,8 +107,7 @@ def _live(job: GovernJob, daemon: Daemon, console: RunConsole) -> ExitCode:
                 while not stopped and not daemon.ended.wait(WAKE_S):
                     if not scheduler.alive:
                         raise RuntimeError("the scheduler has died: nothing would ever be done again")
-                    if reloads.is_set():
-                        reloads.clear()
+                    if job.reload_asked():
                         console.say(_reloaded(daemon))
                 if daemon.error is not None and job.api:
                     time.sleep(LAST_SCRAPE_S)
@@ -151,21 +148,3 @@ def _serve(job: GovernJob, daemon: Daemon) -> ApiServer:
     server = ApiServer(daemon, job.config.api, job.data_dir, daemon.embedded_host)
     server.start()
     return server
-
-
-@contextmanager
-def _signals(stop: Callable[[ExitCode], None], reload: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for an orderly stop, SIGHUP for another look at the configuration, while entered."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
-            reload()
-        else:
-            stop(_SIGNALS[signal.Signals(number)])
-
-    previous = {number: signal.signal(number, handle) for number in (*_SIGNALS, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

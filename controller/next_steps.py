@@ -1,10 +1,16 @@
-"""A run has ended with this exit code: what should its owner do next?"""
+"""A run has ended with this exit code, or a daemon would if it ended now: what should its owner do next?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from state.outcome import ExitCode
+
+
+def next_step(code: ExitCode, *, daemon: bool) -> str:
+    """What to do; a daemon goes on by itself, where a run has to be made again."""
+    return _GOVERNED.get(code, NEXT_STEPS[code]) if daemon else NEXT_STEPS[code]
+
 
 NEXT_STEPS: Mapping[ExitCode, str] = {
     ExitCode.COHERENT_LOCK: "Nothing has to be done for this verdict; the proposals say what would help the cluster.",
@@ -33,4 +39,13 @@ NEXT_STEPS: Mapping[ExitCode, str] = {
     ExitCode.CONFIG_INVALID: "Mend every problem that the cause lists; `iace config check` tells whether any is left.",
     ExitCode.INTERRUPTED: "Stopped by hand; run again for a verdict.",
     ExitCode.TERMINATED: "Stopped by a signal; run again for a verdict.",
+}
+
+_GOVERNED: Mapping[ExitCode, str] = {
+    ExitCode.PHASE_I_FAILED: "Mend what the failed check of Phase I names (the plant, its telemetry, its KPIs). The "
+    "phase is tried again by itself, and at once by `iace safe-mode clear --reason TEXT`.",
+    ExitCode.CRITICAL_DISSONANCE: "Isolation and healing have not been enough so far. Look at the KPIs outside their "
+    "limits and at what changed in the plant's environment, and decide on the proposals.",
+    ExitCode.INCONCLUSIVE: "There is no verdict yet. See which evidence is missing, and provide it (time, permission "
+    "for probes, a capability of the plant).",
 }

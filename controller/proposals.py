@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from controller.budgets import budget_findings
 from controller.carrying_out import ID, TRIAL, Way, way
 from controller.config import DEFAULT_FILE
 from controller.estimates import Estimate, Sure, not_estimated, replayed
-from controller.files import jsonable, write_atomically
+from controller.files import jsonable, unwritable, write_atomically
 from controller.findings import Finding, kept_finding, sensor_findings
 from controller.record import RunRecord
 from controller.rehearsal import NotRehearsedError, Outcome, Rehearsal
@@ -42,6 +43,7 @@ LISTED_MAX = 20  # anomalies, isolations, refusals and trials that every proposa
 TRIAL_LIFETIME_S = 24 * 3600.0  # an environment that was identified yesterday is none to act upon
 LIFETIME_S = 7 * 24 * 3600.0
 _ID_CHARACTERS = 12
+_FILE = re.compile(rf"p-[0-9a-f]{{{_ID_CHARACTERS}}}\.json")
 
 
 class ProposalFailedError(IaceError):
@@ -59,6 +61,7 @@ class Situation:
         command: the command line that started a run, `iace govern` for the daemon.
         config_file: where settings are to be changed.
         parameters: those in force; None for a plant that does not show them.
+        settable: whether the plant lets them be changed.
         unhealthy: KPIs that are persistently outside their limits.
         environment: as identified; None where it is not.
         trust: in the gray box.
@@ -74,6 +77,7 @@ class Situation:
     command: str
     config_file: str = str(DEFAULT_FILE)
     parameters: Parameters | None = None
+    settable: bool = True
     unhealthy: Sequence[str] = ()
     environment: Environment | None = None
     trust: float = 1.0
@@ -154,6 +158,23 @@ def write(proposals: Sequence[Mapping[str, object]], directory: Path) -> list[Pa
         raise ProposalFailedError(f"proposals cannot be written to {directory}: {error.strerror or error}") from error
 
 
+def clear(directory: Path, but: Collection[str]) -> None:
+    """Remove the proposals of earlier runs from `directory`, all `but` those of these ids; leave other files alone.
+
+    Raises:
+        NotPermittedError, StoreFailedError: one cannot be removed.
+    """
+    try:
+        files = [path for path in directory.iterdir() if _FILE.fullmatch(path.name) and path.stem not in but]
+    except OSError:
+        return  # there is none, or none that can be seen: whoever writes there is told
+    try:
+        for path in files:
+            path.unlink()
+    except OSError as error:
+        raise unwritable("the proposals of an earlier run cannot be removed from", directory, error) from error
+
+
 def _canonical(document: Mapping[str, object]) -> bytes:
     """Sorted keys, no spaces, UTF-8."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -171,7 +192,15 @@ def _findings(record: RunRecord, stories: Timeline, situation: Situation) -> Ite
     )
     refused = record.under_present_limits()
     yield from budget_findings(stories.blocked, refused, config, record.nodes, _since_s(situation, "budget"))
-    yield from step_finding(record, config, situation.parameters, situation.unhealthy, model, situation.now_s)
+    yield from step_finding(
+        record,
+        config,
+        situation.parameters,
+        situation.unhealthy,
+        model,
+        situation.now_s,
+        settable=situation.settable,
+    )
     yield from kept_finding(record, stories.trials, situation.parameters)
     yield from threshold_findings(record, config, situation.unhealthy)
 

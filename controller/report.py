@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from controller.anomalies import grouped
-from controller.files import json_bytes, jsonable, write_atomically
+from controller.files import json_bytes, jsonable, unwritable, write_atomically
 from controller.junit import junit_xml
+from controller.places import DATA_DIR
 from controller.plots import kpis_png
 from controller.proposal_text import expected
 from controller.record import RunRecord
+from controller.rundir import DAEMON, PROPOSALS, options
 from controller.summary import markdown
 from controller.timeline import Isolation, TrialStory, timeline
-from metrics.errors import IaceError, NotPermittedError, StoreFailedError
 from metrics.kpi import Kpi, KpiStatus
 from state.verdict import CheckResult, PhaseResult
 
 SCHEMA_VERSION = 1
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def write(
@@ -37,6 +36,8 @@ def write(
     journal_tip: tuple[int, str],
     proposals: Sequence[Mapping[str, object]],
     proposals_dir: Path | None = None,
+    run: int | str | None = None,
+    data_dir: Path = DATA_DIR,
 ) -> list[Path]:
     """Write the four files, each atomically, and return their paths.
 
@@ -46,13 +47,16 @@ def write(
         journal_tip: sequence and hash of the journal's last event.
         proposals: the improvement proposals of the run.
         proposals_dir: where they are whole; None for the folder "proposals" beside the report.
+        run: number of the run, or "govern" for the daemon; None for the latest.
+        data_dir: where its journal is.
 
     Raises:
         NotPermittedError: the operating system forbids it.
         StoreFailedError: the disk is full or failed.
     """
     report = document(record, journal_tip=journal_tip, proposals=proposals)
-    page = markdown(record, report, str(proposals_dir or "proposals"))
+    where = str(proposals_dir or PROPOSALS)
+    page = markdown(record, report, where, journal=options(data_dir, run), daemon=run == DAEMON)
     try:
         return [
             write_atomically(directory / "report.json", json_bytes(report)),
@@ -61,7 +65,7 @@ def write(
             write_atomically(directory / "kpis.png", kpis_png(record)),
         ]
     except OSError as error:
-        raise _explained(directory, error) from error
+        raise unwritable("the report cannot be written to", directory, error) from error
 
 
 def document(
@@ -171,10 +175,3 @@ def _proposal(proposal: Mapping[str, object]) -> dict[str, object]:
         **{name: proposal[name] for name in ("id", "kind", "title", "summary", "carried_out_by", "commands")},
         "expected": expected(expectation) if changed else None,
     }
-
-
-def _explained(directory: Path, error: OSError) -> IaceError:
-    text = f"the report cannot be written to {directory}: {error.strerror or error}"
-    if error.errno in _FORBIDDEN:
-        return NotPermittedError(f"{text}; choose another directory with --report")
-    return StoreFailedError(f"{text}; free space or choose another directory with --report")

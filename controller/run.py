@@ -6,13 +6,11 @@ closed and a report that is written: an error is an outcome like any other.
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from controller import aftermath, crash, report, rundir
 from controller.assembly import assessor, governor_settings, retention
@@ -34,11 +32,14 @@ from controller.plants.metered import MeteredPlant
 from controller.plants.plant import Plant, PlantInfo
 from controller.plants.read_only import ReadOnlyPlant
 from controller.plants.scenario import Scenario
+from controller.proposals import clear
 from controller.publisher import Publisher
 from controller.record import RunRecord
+from controller.rundir import PROPOSALS
 from controller.scenario_faults import ScenarioFaults
 from controller.session import Session, Ticking
 from controller.settings import Config
+from controller.signals import stopping
 from controller.sinks import Sinks, open_sinks, prepare
 from controller.snapshot import Bounds, snapshot
 from metrics.errors import ConfigInvalidError, IaceError, RecordingEndedError
@@ -67,7 +68,7 @@ class Job:
         report_dir: where the report goes.
         dry_run: assess and report, act on nothing.
         last_scrape: where the metrics of the end go.
-        command: the command line as it was given, for those who are to run it again.
+        command: what to type for another such run that acts, whose report goes elsewhere.
     """
 
     config: Config
@@ -162,7 +163,7 @@ class _Run:
         """Drive the run to its end, whatever that is, and write down what came of it."""
         errors: list[BaseException] = []
         plant: Plant | None = None
-        with _signals(self._stop):
+        with stopping(self._stop):
             with _kept(errors):
                 virtual = VirtualClock()
                 plant = MeteredPlant(make_plant(self._config, virtual), self._meter, self._clock)
@@ -197,7 +198,7 @@ class _Run:
             session.loop,
             self._lifecycle(session, world),
             self._clock,
-            unavailable_s=self._config.plant.unavailable_s,
+            unavailable_s=info.patience_s(self._config.plant.unavailable_s),
             deadline_s=self._config.schedule.deadline_s,
             ticked=self._meter.ticks.add,
         )
@@ -333,7 +334,7 @@ class _Run:
         crash.fire_drill()
         yield from faults.during(Phase.GOVERNING, self._govern(session))
         self._console.phase_started(Phase.PHASE_IV)
-        self._ended((yield from improvement(session, self._job.report_dir / "proposals", self._job.command)))
+        self._ended((yield from improvement(session, self._job.report_dir / PROPOSALS, self._job.command)))
         self._progress.unhealthy = session.loop.unhealthy()
         faults.end()
 
@@ -408,9 +409,18 @@ class _Run:
         paths: list[Path] = []
         with _kept(errors):
             self._write_textfile()  # before the report, which is to tell if it fails
+        with _kept(errors):
+            clear(self._job.report_dir / PROPOSALS, but={str(proposal["id"]) for proposal in proposals})
         record.outcome = decide(self._facts(errors))
         with _kept(errors):
-            paths = report.write(record, self._job.report_dir, journal_tip=tip, proposals=proposals)
+            paths = report.write(
+                record,
+                self._job.report_dir,
+                journal_tip=tip,
+                proposals=proposals,
+                run=self._number,
+                data_dir=self._job.data_dir,
+            )
         reported, outcome = record.outcome, decide(self._facts(errors))
         record.outcome = outcome
         if outcome.code is not reported.code:
@@ -469,18 +479,3 @@ def _in_real_time(driver: Driver[None], tick: Callable[[], None], interval_s: fl
         while not driver.wait(timeout_s=min(interval_s, WAKE_S)) and not driver.stopping:
             pass
     driver.tick()  # after a signal: whatever was under way has ended, and the next scheduled tick may be far
-
-
-@contextmanager
-def _signals(stop: Callable[[ExitCode], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for an orderly stop while this is entered."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        stop(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

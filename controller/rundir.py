@@ -7,9 +7,11 @@ of it is left, so that a later run on that plant can clear up before it begins.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.places import DATA_DIR
 from metrics.errors import BadDataError
 from state.durable import DurableState, NodeStatus, replay
 from state.journal import Journal, permission_or_store
@@ -62,8 +64,16 @@ def journal_path(data_dir: Path, number: int | str | None) -> Path:
         number = known[-1]
     if number is None or number not in known:
         there = f"runs there: {known[0]} to {known[-1]}" if known else "there is none yet: start one with iace run"
-        raise BadDataError(f"no run {'' if number is None else number} under {data_dir / 'runs'} ({there})")
+        named = "no run" if number is None else f"no run {number}"
+        raise BadDataError(f"{named} under {data_dir / 'runs'} ({there})")
     return directory(data_dir, int(number)) / JOURNAL
+
+
+def options(data_dir: Path, number: int | str | None) -> str:
+    """What a command is to be given so that it reads this journal, ready for a shell; no data directory for `.iace`."""
+    run = () if number is None else ("--run", str(number))
+    where = () if data_dir == DATA_DIR else ("--data-dir", str(data_dir))
+    return shlex.join((*run, *where))
 
 
 def make(data_dir: Path) -> tuple[int, Path]:

@@ -6,6 +6,7 @@ not know who drives the loop: the virtual clock as fast as it can, or the schedu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -38,6 +39,7 @@ class Session:
         dry_run: assess and report, act on nothing.
         run_id: names this run's traces at the plant.
         recovering: True where something that an earlier run had left at the plant has just been undone.
+        turn_s: how long a check may work, by our own clock, before it lets a tick pass: a daemon has commands waiting.
     """
 
     config: Config
@@ -51,6 +53,7 @@ class Session:
     dry_run: bool
     run_id: str
     recovering: bool = False
+    turn_s: float = math.inf
 
     def offers(self, capability: Capability) -> bool:
         """Whether the plant has a capability."""

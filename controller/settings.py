@@ -82,7 +82,8 @@ class PlantSettings(Section):
     unavailable_s: float = Field(
         default=10.0,
         gt=0,
-        description="How long a plant may leave every call unanswered before the run gives it up (exit code 69).",
+        description="How long a plant may go without a new tick, or three of its own intervals where these are longer, "
+        "before `iace run` gives it up (exit code 69) and `iace govern` begins to reconnect.",
         json_schema_extra={"unit": "s"},
     )
     probe_sender: str | None = Field(

@@ -30,7 +30,7 @@ from controller.record import Recorded, RunRecord
 from controller.session import Session
 from controller.settings import Config
 from controller.sinks import Sinks, open_sinks, prepare
-from metrics.errors import ConfigInvalidError, PlantRefusedError
+from metrics.errors import ConfigInvalidError, NotPermittedError, PlantRefusedError, PlantUnavailableError
 from metrics.observation import Capability
 from metrics.store.sqlite import SqliteStore
 from metrics.store_writer import StoreAccounts
@@ -44,6 +44,7 @@ from state.stimulus import Restarted, Started
 BODIES_MAX = 3600  # an hour of an embedded plant's transactions
 ARRIVALS = frozenset({EventKind.RUN_STARTED, EventKind.RESTARTED})
 NOTED_PLANT = "plant"
+CHECK_TURN_S = 0.5  # a check that takes longer lets the loop go on, and whoever waits for it
 
 
 @dataclass(slots=True)
@@ -104,8 +105,9 @@ class Stays:
         plant = self.plant
         if plant is None:
             raise RuntimeError("set out first")
-        prepare(config)
-        info = plant.connect(config.plant.connect_s)
+        if self.sinks is None:  # they outlive a stay, and need no file any more
+            prepare(config)
+        info = self._reach(plant, config.plant.connect_s, again=again)
         self._require_same(info)
         epoch = max(plant.epoch_seen(config.plant.deadline_s), self.governor.state.epoch) + 1
         self.time.rebase()
@@ -126,6 +128,15 @@ class Stays:
         if phase not in CHECKS:
             self.console.phase_started(phase)
         return governed
+
+    def _reach(self, plant: Plant, connect_s: float, *, again: bool) -> PlantInfo:
+        """Connect. A token that is not accepted *any more* may be again: what has governed before goes on trying."""
+        try:
+            return plant.connect(connect_s)
+        except NotPermittedError as error:
+            if not again:
+                raise
+            raise PlantUnavailableError(str(error)) from error
 
     def _require_same(self, info: PlantInfo) -> None:
         """Go on at the plant of which the journal tells, and at no other: nothing that is known of one holds there.
@@ -217,7 +228,17 @@ class Stays:
         )
         run_id = f"{name}/{epoch}"
         return Session(
-            config, plant, info, loop, self.record, sinks.store, sinks.writer, self.console, self.dry_run, run_id
+            config,
+            plant,
+            info,
+            loop,
+            self.record,
+            sinks.store,
+            sinks.writer,
+            self.console,
+            self.dry_run,
+            run_id,
+            turn_s=CHECK_TURN_S,
         )
 
     def _publisher(self, sinks: Sinks) -> Publisher:

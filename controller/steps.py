@@ -36,11 +36,13 @@ def step_finding(
     unhealthy: Sequence[str],
     model: tuple[Environment, float] | None,
     now_s: float,
+    *,
+    settable: bool,
 ) -> Iterator[Finding]:
     """The parameters worth a trial for KPIs that ended outside their limits, or why there are none.
 
-    `model` is the environment as identified and the trust in the gray box, None where it is not known. Where
-    healing has given up, its own word is told.
+    `model` is the environment as identified and the trust in the gray box, None where it is not known; `settable`
+    says whether the plant lets its parameters be changed. Where healing has given up, its own word is told.
     """
     given_up = list(_given_up(record, unhealthy, now_s))
     yield from given_up
@@ -52,6 +54,8 @@ def step_finding(
     obstacle = under_way or _obstacle(record)
     if parameters is None:
         obstacle = obstacle or "the plant does not show its parameters"
+    elif not settable:
+        obstacle = obstacle or "the plant does not let them be changed"
     elif not TUNABLE_KPIS.intersection(unhealthy):
         obstacle = obstacle or "no coupling acts on them"
     change = None

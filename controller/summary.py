@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from controller.next_steps import NEXT_STEPS
+from controller.next_steps import next_step
 from controller.record import Refused, RunRecord
 from controller.timeline import Blocked, Isolation, Timeline, TrialStory, timeline
 from controller.wording import changes, quantity
@@ -26,13 +26,15 @@ SPARKLINE_CHARACTERS = 24
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def markdown(record: RunRecord, report: Mapping[str, Any], proposals_dir: str) -> str:
+def markdown(record: RunRecord, report: Mapping[str, Any], proposals_dir: str, *, journal: str, daemon: bool) -> str:
     """The page.
 
     Args:
         record: a run that has ended.
         report: its `report.document`.
         proposals_dir: where its proposals are whole.
+        journal: the options that name its journal to a command.
+        daemon: whether it is a daemon's, whose journal goes on.
 
     Raises:
         ValueError: the run has not ended.
@@ -48,9 +50,9 @@ def markdown(record: RunRecord, report: Mapping[str, Any], proposals_dir: str) -
         _refusals(stories.blocked, list(record.refusals.values())),
         _healing(stories.trials),
         _proposals(report["proposals"], proposals_dir),
-        ["## What to do next", "", NEXT_STEPS[record.outcome.code]],
-        _verify(report),
-        ["---", f"Run {record.run_id}, started {record.wall_started}, took {record.wall_s:.1f} s."],
+        ["## What to do next", "", next_step(record.outcome.code, daemon=daemon)],
+        _verify(report, daemon=daemon),
+        ["---", _last_line(record, journal)],
     )
     return "\n".join("\n".join(section) + "\n" for section in map(list, sections) if section)
 
@@ -251,17 +253,34 @@ def _proposals(proposals: Sequence[Mapping[str, Any]], directory: str) -> Iterat
     yield ""
     yield (
         f"Each is whole in `{directory}/<id>.json`, with its evidence, risk, verification and rollback; "
-        "`iace proposals verify FILE` proves from the journal where it comes from."
+        "the last line has the command that proves from the journal where it comes from."
     )
 
 
-def _verify(report: Mapping[str, Any]) -> Iterator[str]:
+def _verify(report: Mapping[str, Any], *, daemon: bool) -> Iterator[str]:
     tip = report["journal_tip"]
+    event = f"event {tip['seq']} with hash `{tip['hash']}`"
     yield "## How to verify"
     yield ""
-    yield (
-        f"`iace journal verify` checks the whole chain. It must end at event {tip['seq']} with hash `{tip['hash']}`; "
-        "another tip means that the journal was cut or replaced after this report."
+    if daemon:
+        yield (
+            f"The commands of the last line check the whole chain and print its events. It must hold {event}; where it "
+            "ends before that, or has another hash there, the journal was cut or replaced after this report."
+        )
+    else:
+        yield (
+            f"The command of the last line checks the whole chain. It must end at {event}; another tip means that the "
+            "journal was cut or replaced after this report."
+        )
+
+
+def _last_line(record: RunRecord, journal: str) -> str:
+    """All that differs between equal runs: also the options `journal`, which have the run's number."""
+    which = f" {journal}" if journal else ""
+    return (
+        f"Run {record.run_id}, started {record.wall_started}, took {record.wall_s:.1f} s: `iace journal verify{which}` "
+        f"checks its chain, `iace journal export{which}` prints its events, and `iace proposals verify FILE{which}` "
+        "proves where a proposal comes from."
     )
 
 

@@ -60,6 +60,10 @@ class StoreFailedError(IaceError):
     """The journal or a time-series store cannot be read or written: free space or repair it, then start again."""
 
 
+class RequestRefusedError(IaceError):
+    """A running daemon said no to what it was asked, or told, to do: read why."""
+
+
 class NotPermittedError(IaceError):
     """The operating system or the API refused permission."""
 

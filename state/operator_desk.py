@@ -15,9 +15,9 @@ from typing import Any
 
 from state import command as asked
 from state.decision import Answer, Draft
-from state.durable import NodeStatus
+from state.durable import DurableState, NodeStatus
 from state.event import EventKind
-from state.isolation import Guard
+from state.isolation import SAFETY_GUARDS, Guard
 from state.nodes import Licence, NodeGovernance
 from state.phase import Phase
 from state.proposal_record import ProposalRecord, ProposalStatus
@@ -29,6 +29,9 @@ from state.trials import TrialGovernance
 PAUSE_MAX_S = 7 * 24 * 3600.0  # longer than that nobody remembers why
 ISOLATION_MAX_S = 7 * 24 * 3600.0
 EXEMPTION_MAX_S = 366 * 24 * 3600.0  # whatever has to be left alone for longer belongs into the configuration
+
+# What these saw and what they hold says why; what the others see of a node does not.
+_MEASURED = SAFETY_GUARDS | {Guard.RATE}
 
 
 class OperatorDesk:
@@ -144,8 +147,8 @@ class OperatorDesk:
         )
         if refusal is not None:
             draft.refuse(refusal)
-            text = f"guard {refusal.guard} forbids it: {refusal.observed:.3g}, limit {refusal.limit:.3g}"
-            return _no(text, guard=refusal.guard)
+            numbers = f": {refusal.observed:.3g}, limit {refusal.limit:.3g}" if refusal.guard in _MEASURED else ""
+            return _no(_forbidden(draft.state, refusal.guard) + numbers, guard=refusal.guard)
         until_s = draft.state.nodes[wanted.node].until_s
         return _yes(f"{wanted.node} is to be taken out for {until_s - draft.now_s:g} s, or until it is restored")
 
@@ -158,7 +161,7 @@ class OperatorDesk:
         if any(intent.node == wanted.node for intent in draft.state.intents.values()):
             return _no(f"an action on {wanted.node} is in flight", guard=Guard.IN_FLIGHT)
         if licence.forbidden_by not in (None, Guard.TRIAL_OPEN):
-            return _no(f"guard {licence.forbidden_by} forbids it", guard=licence.forbidden_by)
+            return _no(_forbidden(draft.state, licence.forbidden_by), guard=licence.forbidden_by)
         if licence.forbidden_by is Guard.TRIAL_OPEN:
             return _no("a trial is under way: pause, or wait for its end", guard=Guard.TRIAL_OPEN)
         self._nodes.restore(draft, wanted.node, commanded.reason, by=commanded.by)
@@ -214,6 +217,17 @@ class OperatorDesk:
             reason=commanded.reason,
         )
         return _yes(f"{named} is approved; {_what_follows(record)}" if wanted.approve else f"{named} is rejected")
+
+
+def _forbidden(state: DurableState, guard: str) -> str:
+    """The guard that says no; the one that looks at the phase with that, and the way out of it."""
+    text = f"guard {guard} forbids it"
+    if guard != Guard.STATE:
+        return text
+    if state.phase is Phase.SAFE_MODE:
+        way_out = "see to the cause and clear it, or wait where it ends by itself"
+        return f"{text}: SAFE_MODE holds ({state.safe_mode}); {way_out}"
+    return f"{text}: no node is touched in {state.phase}; wait until it governs"
 
 
 def _what_follows(record: ProposalRecord) -> str:

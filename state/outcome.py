@@ -18,6 +18,7 @@ from metrics.errors import (
     NotLeaderError,
     NotPermittedError,
     PlantError,
+    RequestRefusedError,
     StoreFailedError,
 )
 from state.phase import Phase
@@ -85,6 +86,7 @@ _ERROR_CODES: tuple[tuple[type[IaceError], ExitCode], ...] = (
     (ConfigInvalidError, ExitCode.CONFIG_INVALID),
     (BadDataError, ExitCode.BAD_DATA),
     (PlantError, ExitCode.PLANT_UNAVAILABLE),
+    (RequestRefusedError, ExitCode.FINDING),
 )
 
 

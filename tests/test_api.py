@@ -3,6 +3,7 @@
 import json
 import math
 from types import SimpleNamespace
+from typing import get_args
 
 import jsonschema_rs
 import pytest
@@ -10,11 +11,15 @@ import schemathesis.specs.openapi.definitions as openapi
 
 from controller.api.app import STREAM, create_app
 from controller.api.auth import Role, TokenFile
+from controller.api.models import NodeStanding, ProposalStanding
+from controller.daemon_view import OUT_ELSEWHERE
 from controller.port import FailedError
 from controller.settings import ApiSettings
 from metrics.errors import StoreFailedError
 from state.decision import Answer
+from state.durable import NodeStatus
 from state.isolation import Guard
+from state.proposal_record import ProposalStatus
 
 GET_ROUTES = (
     "/api/control/state",
@@ -289,7 +294,17 @@ def test_a_refused_command_is_409_with_its_guard(api, operator):
         "guard": "quorum",
         "seq": 11,
         "hash": "cd" * 32,
+        "repeated": False,
     }
+    api.port.answer = Answer(accepted=False, text="guard quorum forbids it", repeated=True)
+    answer = api.client.post("/api/control/isolate", json={"node": "n", "reason": "r"}, headers=operator)
+    assert answer.get_json() == {"status": "error", "message": "guard quorum forbids it", "repeated": True}
+
+
+def test_whatever_nodes_and_proposals_can_stand_at_can_be_asked_for():
+    """The choices are those of the daemon itself, and all."""
+    assert get_args(NodeStanding) == ("", *NodeStatus, OUT_ELSEWHERE)
+    assert get_args(ProposalStanding) == ("", *ProposalStatus)
 
 
 def test_a_command_that_fails_on_the_way_is_500_and_says_where_to_look(api, operator, monkeypatch):
@@ -398,6 +413,7 @@ def test_other_bodies_are_refused(api, operator):
         "/api/journal?after=-1",
         "/api/journal?after=" + "9" * 40,
         "/api/nodes?limit=1.5",
+        "/api/nodes?status=bogus",
         "/api/telemetry/stream?events=0",
     ],
 )

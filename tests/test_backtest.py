@@ -118,6 +118,16 @@ def test_a_worse_configuration_is_exit_code_1(own_run, tmp_path, capsys):
     assert (code, found["comparison"]["verdict"]) == (0, "as good")
 
 
+def test_a_report_that_cannot_be_written_names_its_option(recorded, tmp_path, capsys):
+    """The directory in question is the report's."""
+    (tmp_path / "file").write_text("")
+    code, said = run(capsys, "--from", recorded, "--report", tmp_path / "file")
+    assert code == 74
+    assert f"the backtest cannot be written to {tmp_path / 'file'}: " in said.err
+    assert "with --report" in said.err
+    assert "--data-dir" not in said.err
+
+
 def test_bad_rows_are_reported_by_line_and_counted(recorded, capsys):
     """Bad rows are told on standard error and in the document; the rest is judged."""
     recorded.write_text(recorded.read_text(encoding="utf-8") + "later,n1,1,1\n", encoding="utf-8")

@@ -94,6 +94,14 @@ def test_nodes_are_a_table_with_gravity_status_and_why(capsys):
     assert json.loads(out(capsys, "nodes", "--status", "isolated", "--format", "json"))["total"] == 1
 
 
+def test_a_misspelt_status_is_a_wrong_command_line(capsys):
+    """It is no answer of nothing, and what could be meant is told."""
+    assert main(["nodes", "--status", "bogus"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "iace: refused: status: Input should be '', 'healthy', 'suspect', " in told.err
+
+
 def test_explain_tells_why(capsys):
     """A node by its name, an event by its sequence; 1 for what nobody knows."""
     assert "isolated by policy" in out(capsys, "explain", "node-0004")
@@ -124,7 +132,8 @@ def test_commands_are_sent_with_reason_and_key(daemon, token, capsys):
         ["proposals", "reject", "p-0123456789ab"],
         ["reload"],
     ):
-        assert "it will be done" in out(capsys, *arguments, *common)
+        event = f" (journal event {10 + len(daemon.commands) + 1})" if arguments != ["reload"] else ""
+        assert out(capsys, *arguments, *common) == f"it will be done{event}\n"
     assert [done.command for done in daemon.commands] == [
         {"command": "isolate", "node": "node-0001", "for_s": 600.0},
         {"command": "restore", "node": "node-0001"},
@@ -148,6 +157,42 @@ def test_a_refused_command_ends_in_1(daemon, token, capsys):
     assert main(command) == 1
     assert capsys.readouterr().err == "iace: refused: guard quorum forbids it (guard quorum)\n"
     assert json.loads(out(capsys, *command, "--format", "json", code=1))["guard"] == "quorum"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["nodes"],
+        ["watch", "--ticks", "1"],
+        ["explain", "node-0001"],
+        ["proposals", "list"],
+        ["proposals", "show", "p"],
+    ],
+    ids=" ".join,
+)
+def test_a_refused_question_ends_in_1(fake_daemon, tmp_path, monkeypatch, capsys, command):
+    """Whatever the API says no to, its own words are told; as JSON they are the answer itself."""
+    server = ApiServer(fake_daemon.FakePort(tmp_path), ApiSettings(rate_per_s=1e-6, burst=1), tmp_path)
+    monkeypatch.setenv("IACE_API", f"http://127.0.0.1:{server.start(0)}")
+    try:
+        assert main(["status"]) == 0
+        capsys.readouterr()
+        assert main(command) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("iace: refused: too many requests")
+        assert json.loads(out(capsys, *command, "--format", "json", code=1))["status"] == "error"
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("command", [["nodes", "--limit"], ["watch", "--ticks"]], ids=" ".join)
+@pytest.mark.parametrize("number", ["0", "-1", "many", "1.5"])
+def test_a_number_below_1_is_a_wrong_command_line(capsys, command, number):
+    """Nothing is asked for by it."""
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, number])
+    assert f"{command[1]}: '{number}' is no whole number from 1 on" in capsys.readouterr().err
 
 
 def test_without_permission_it_is_77(daemon, token, monkeypatch, capsys):

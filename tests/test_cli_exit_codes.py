@@ -133,6 +133,18 @@ def test_a_bad_ledger_fails_phase_ii_by_the_right_check(iace, scenario, failed):
     assert [phase["phase"] for phase in done.report["phases"]] == ["PHASE_I", "PHASE_II"]
 
 
+def test_a_run_that_fails_leaves_no_proposals_of_an_earlier_one(iace, tmp_path):
+    """The report says that there are none, and its folder agrees; what else lies there is left alone."""
+    folder = tmp_path / "reports" / "proposals"
+    folder.mkdir(parents=True)
+    for name in ("p-0123456789ab.json", "notes.txt"):
+        (folder / name).write_text("{}")
+    done = iace("run", "--scenario", "ledger-tampering", *SHORT, cwd=tmp_path)
+    is_as_promised(done, 20)
+    assert done.report["proposals"] == []
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
 def test_phase_iii_fails_where_gravity_gating_cannot_work(iace, tmp_path):
     """With a critical gravity that no node reaches, the injected dissonance is not isolated: 30."""
     config = tmp_path / "blind.toml"

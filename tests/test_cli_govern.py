@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -103,6 +105,34 @@ def test_sighup_reads_the_configuration_again(serve_qecs, start_iace, tmp_path):
     running.send_signal(signal.SIGINT)
     assert running.finish().code == 130
     assert [e.event.kind for e in entries(tmp_path / "data")].count(E.CONFIG_RELOADED) == 1
+
+
+def test_sighup_before_it_lives_and_after_it_has_ended_does_no_harm(tmp_path):
+    """One while it imports and one after the report end nothing; what the first asks for is done once it lives."""
+    code = """
+import os, signal, sys
+from controller.cli import main
+
+class Early:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == "controller.govern":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+sys.meta_path.insert(0, Early)
+code = main(sys.argv[1:])
+os.kill(os.getpid(), signal.SIGHUP)
+sys.exit(code)
+"""
+    command = [sys.executable, "-c", code, "govern", "--nodes", "5", "--no-api"]
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr, subprocess.Popen(command, cwd=tmp_path, stderr=stderr) as process:
+        try:
+            until(lambda: "nothing has changed" in log.read_text() or process.poll() is not None)
+            process.terminate()
+            assert process.wait(30) == 143, log.read_text()
+        finally:
+            process.kill()
 
 
 def test_a_plant_that_is_away_is_waited_for(start_iace, tmp_path):

@@ -1,13 +1,14 @@
 """Configuration: layers, problems, effective values and the generated reference."""
 
 import dataclasses
+import errno
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from controller import config_reference
-from controller.config import effective, fingerprint, load, token, values
+from controller.config import Source, effective, fingerprint, load, token, values
 from controller.settings import Config
 from metrics.errors import ConfigInvalidError
 from metrics.gravity import GRAVITY_CRITICAL
@@ -156,6 +157,44 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path):
     assert problems(tmp_path / "bytes.toml")[0].startswith("cannot be read: 'utf-8' codec")
     deep = write(tmp_path / "deep.toml", "a = " + "[" * 100_000)
     assert problems(deep)[0].startswith("is not TOML: ")
+
+
+def test_only_a_file_that_is_not_there_means_the_defaults(monkeypatch, tmp_path):
+    """An iace.toml that cannot even be looked at is an error that names it: it may be there."""
+    (tmp_path / "iace.toml").symlink_to("iace.toml")
+    assert problems() == ["cannot be read: Too many levels of symbolic links"]
+
+    def shut(*_arguments, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", shut)
+    monkeypatch.setattr(Path, "open", shut)
+    assert problems() == ["cannot be read: Permission denied"]
+
+
+def test_a_file_that_was_there_is_needed_from_then_on(tmp_path):
+    """Read again without its file, a configuration is refused, whoever named the file; an empty one is the defaults."""
+    file = tmp_path / "iace.toml"
+    for path in (None, file):
+        source = Source(path, {}, {})
+        write(file, "[isolation]\nquorum = 4\n")
+        assert source.load().isolation.quorum == 4
+        file.unlink()
+        with pytest.raises(ConfigInvalidError) as gone:
+            source.load()
+        assert list(gone.value.problems) == ["the file is gone; an empty one would mean the defaults"]
+        write(file, "")
+        assert source.load() == Config()
+        file.unlink()
+
+
+def test_a_file_may_come_later(tmp_path):
+    """Who began without one reads it once it is there."""
+    source = Source(None, {}, {})
+    assert source.load() == Config()
+    assert source.load() == Config()
+    write(tmp_path / "iace.toml", "[isolation]\nquorum = 4\n")
+    assert source.load().isolation.quorum == 4
 
 
 def test_a_huge_file_is_refused(tmp_path):

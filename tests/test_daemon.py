@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jsonschema
@@ -13,9 +14,17 @@ from controller import daemon as daemon_module
 from controller import daemon_report, rundir
 from controller.console import RunConsole
 from controller.daemon import Daemon
+from controller.governed import Governed
 from controller.plants.embedded import EmbeddedPlant
 from controller.port import BusyError, FailedError
-from metrics.errors import InvariantBreachError, PlantRefusedError, PlantUnavailableError, StoreFailedError
+from metrics.errors import (
+    ConfigInvalidError,
+    InvariantBreachError,
+    NotPermittedError,
+    PlantRefusedError,
+    PlantUnavailableError,
+    StoreFailedError,
+)
 from metrics.observation import Parameters
 from state import command as asked
 from state.decision import Draft
@@ -442,6 +451,86 @@ def test_a_plant_that_is_away_is_lost_and_found(governed, monkeypatch):
     governed.live_equals_journal()
 
 
+@pytest.fixture
+def clock(governed, monkeypatch):
+    """The daemon's own time, from when it governs: a list of one, to be moved by hand."""
+    governed.governing()
+    now = [governed.daemon._clock.monotonic_s()]
+    monkeypatch.setattr(governed.daemon._clock, "monotonic_s", lambda: now[0], raising=False)
+    return now
+
+
+def test_a_token_that_is_not_accepted_for_a_while_ends_nothing(governed, clock, monkeypatch):
+    """At the first arrival that is somebody's mistake; later it is one of the ways in which a plant is away."""
+
+    def refused(_deadline_s):
+        raise NotPermittedError("the plant refused GET /capabilities: token (HTTP 401)")
+
+    def silent(_deadline_s):
+        raise PlantUnavailableError("no answer")
+
+    plant = governed.daemon._stays.plant
+    with monkeypatch.context() as away:
+        away.setattr(plant, "observe", silent, raising=False)
+        away.setattr(plant, "connect", refused, raising=False)
+        for _ in range(20):
+            clock[0] += 2.0
+            governed.ticks(1)
+    assert governed.kinds()[-1] is E.PLANT_LOST
+    assert any("token (HTTP 401); trying again until it answers" in line for line in governed.console._lines)
+    clock[0] += 60.0
+    governed.ticks(3)
+    assert governed.daemon.state()["connected"]
+
+
+def test_what_takes_long_here_is_not_the_plants_silence(governed, clock, monkeypatch):
+    """A check that keeps the loop for half a minute does not make a plant that ticks be lost."""
+
+    def slowly(_governed, _seen):
+        clock[0] += 30.0
+
+    monkeypatch.setattr(Governed, "advance", slowly)
+    governed.ticks(3)
+    assert governed.kinds().count(E.PLANT_LOST) == 0
+
+
+def test_a_plant_that_ticks_slowly_is_not_silent(governed, clock, monkeypatch):
+    """Every fifteen seconds is often enough where that is its own interval; three without a tick are silence."""
+    session = governed.daemon._governed.session
+    governed.daemon._governed.session = replace(session, info=replace(session.info, interval_s=15.0))
+    monkeypatch.setattr(governed.daemon._stays.plant, "observe", lambda _: (), raising=False)
+    for _ in range(44):
+        clock[0] += 1.0
+        governed.ticks(1)
+    assert governed.kinds().count(E.PLANT_LOST) == 0
+    clock[0] += 2.0
+    governed.ticks(1)
+    assert governed.kinds()[-1] is E.PLANT_LOST
+
+
+def test_a_plant_that_stands_still_is_reached_less_and_less_often(governed, clock, monkeypatch):
+    """One that answers and makes no tick costs a stay each time, with growing waits in between."""
+    monkeypatch.setattr(governed.daemon._stays.plant, "observe", lambda _: (), raising=False)
+    for _ in range(240):
+        clock[0] += 1.0
+        governed.ticks(1)
+    assert governed.kinds().count(E.PLANT_LOST) == 9
+
+
+def test_what_the_stores_need_is_needed_once(governed, monkeypatch):
+    """They are open by the time the plant is back: a file of theirs that has gone since is no reason to end."""
+    governed.governing()
+
+    def gone(_config):
+        raise ConfigInvalidError("influxdb.token", ["influxdb.token_file: cannot be read"])
+
+    monkeypatch.setattr("controller.stays.prepare", gone)
+    governed.daemon._governed, governed.daemon._lost = None, True
+    governed.ticks(2)
+    assert governed.daemon.state()["connected"]
+    governed.live_equals_journal()
+
+
 def test_a_breached_invariant_is_a_hold(governed, monkeypatch):
     """The state goes back to what the journal says, the daemon holds in SAFE_MODE, and a person lets it go on."""
     governed.governing()
@@ -501,6 +590,24 @@ def test_reload_changes_what_may_change(governed):
     confirmed = [e.event for e in governed.journal.entries() if e.event.kind is E.GRAVITY_WELL_CONFIRMED][-1]
     assert confirmed.data["ticks"] == 5
     governed.live_equals_journal()
+
+
+def test_a_reload_without_the_file_that_was_there_changes_nothing(governed, tmp_path):
+    """A file that has vanished, or cannot be read, loosens no guard."""
+    file = tmp_path / "policy.toml"
+    file.write_text("[isolation]\nfraction_max = 0.2\n")
+    source = configuration.Source(file, {"plant": governed.overrides}, {})
+    governed.daemon._load_config = source.load
+    assert governed.daemon.reload(by="ann").text.startswith("in force now: isolation.fraction_max")
+    file.unlink()
+    answer = governed.daemon.reload(by="ann")
+    assert not answer.accepted
+    assert answer.text.startswith("nothing is changed: ")
+    assert "the file is gone" in answer.text
+    file.symlink_to(file)
+    assert "cannot be read" in governed.daemon.reload(by="ann").text
+    assert governed.daemon.error is None
+    assert governed.daemon._config.isolation.fraction_max == 0.2
 
 
 def test_a_reload_of_the_log_is_in_force_at_once(governed, monkeypatch):

@@ -20,8 +20,8 @@ from state.wells import WellWatch
 SOME = 1000  # states, within which each planted bug is found
 PAIRS = 60  # of states of one name, of each scope
 EXPLORER = Path(__file__).parent / "exploration" / "explore.py"
-COMPLETE = ("nodes", "crashes", "operators", "vetoes", "doubts", "healing", "interrupted")
-BOUNDED = {"blindness": 2000, "phases": 2000}  # states, of scopes larger than the time of a test
+COMPLETE = ("nodes", "crashes", "operators", "vetoes", "doubts", "healing", "interrupted", "phases", "pauses")
+BOUNDED = {"blindness": 2000, "probes": 2000}  # states, of scopes larger than the time of a test
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def explored(explorer, name, **limits):
     return scope, found, text
 
 
-@pytest.mark.timeout(900)  # together they take two minutes on two idle cores, and CI's may be busy
+@pytest.mark.timeout(900)  # together they take three minutes on two idle cores, and CI's may be busy
 @pytest.mark.parametrize("name", [*COMPLETE, *BOUNDED])
 def test_no_reachable_state_breaks_an_invariant(explorer, name):
     """In no state that the smallest plant can be led to does anything break, and from each a way leads home.

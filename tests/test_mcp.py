@@ -353,7 +353,7 @@ def test_acts_need_an_operators_token(agent, daemon, token, role, told):
 
 
 def test_a_refusal_names_its_guard(agent, daemon, token):
-    """What a guard forbade is an error with the guard, its words and the journal's event."""
+    """What a guard forbade is an error with the guard and its words, and with its event where it has one."""
     call = agent(token=token(Role.OPERATOR), act=True)
     daemon.answer = Answer(accepted=False, text="3 of 7 would be out", guard=Guard.BUDGET_CLUSTER)
     text = error(call("isolate", node="node-0001", reason="r"))
@@ -361,6 +361,9 @@ def test_a_refusal_names_its_guard(agent, daemon, token):
     daemon.answer = Answer(accepted=False, text="it is not paused")
     text = error(call("resume", reason="r"))
     assert "refused: it is not paused. Nothing was done." in text
+    daemon.answer = Answer(accepted=False, text="key k was used for another command", repeated=True)
+    text = error(call("resume", reason="r", idempotency_key="k"))
+    assert text.endswith("refused: key k was used for another command. Nothing was done.")
 
 
 def test_a_busy_daemon_asks_for_patience(agent, daemon, token):
@@ -380,6 +383,8 @@ def test_a_busy_daemon_asks_for_patience(agent, daemon, token):
         ("pause", {"duration": "forever", "reason": "r"}, "'forever' is no duration"),
         ("pause", {"duration": "99999h", "reason": "r"}, "bad arguments"),
         ("resume", {"reason": "r", "idempotency_key": "a b"}, "idempotency_key\n  String should match"),
+        ("nodes", {"status": "bogus"}, "status\n  Input should be '', 'healthy', 'suspect', 'isolating', 'isolated'"),
+        ("proposals", {"status": "bogus"}, "status\n  Input should be '', 'proposed', 'approved', 'rejected'"),
         ("nodes", {"limit": 101}, "limit\n  Input should be less than or equal to 100"),
         ("journal", {"after": -1}, "after\n  Input should be greater than or equal to 0"),
         ("nobody", {}, "Unknown tool: nobody"),

@@ -8,6 +8,7 @@ import pytest
 from state import command as asked
 from state.action import ApplyParameters, IsolateNode, Reply, RestoreNode
 from state.command import ExemptionKind
+from state.decision import Answer
 from state.durable import COMMANDS_KEPT, NodeStatus
 from state.event import EventKind as E
 from state.healing import HealingPolicy
@@ -621,11 +622,24 @@ def test_nobody_isolates_in_a_hold_a_trial_or_a_storm():
     """The state's guards are the policy's."""
     stage = governing()
     stage.tell(InvariantBroken("budgets_hold", "3 of 5 out"))
-    refused(stage.command(asked.Isolate("n3")), "guard state forbids it", Guard.STATE)
+    way_out = "see to the cause and clear it, or wait where it ends by itself"
+    text = f"guard state forbids it: SAFE_MODE holds (invariant budgets_hold does not hold); {way_out}"
+    assert stage.command(asked.Isolate("n3")) == Answer(accepted=False, text=text, guard=Guard.STATE)
     refused(on_trial().command(asked.Isolate("n3")), "guard trial_open forbids it", Guard.TRIAL_OPEN)
     stage = governing()
     stage.command(asked.Pause(60.0))
-    refused(stage.command(asked.Isolate("n3")), "guard paused forbids it", Guard.PAUSED)
+    assert stage.command(asked.Isolate("n3")).text == "guard paused forbids it"
+
+
+def test_nobody_isolates_or_restores_before_it_governs():
+    """The phase that forbids it is named, and what has to come first."""
+    stage = Stage(50, 7, policy=QUICK, daemon=True).reach(Phase.PHASE_II)
+    stage.tick()
+    text = "guard state forbids it: no node is touched in PHASE_II; wait until it governs"
+    assert stage.command(asked.Isolate("n3")) == Answer(accepted=False, text=text, guard=Guard.STATE)
+    stage = isolated(governing())
+    stage.tell(InvariantBroken("budgets_hold", "3 of 5 out"))
+    refused(stage.command(asked.Restore("n0")), "guard state forbids it: SAFE_MODE holds", Guard.STATE)
 
 
 def test_a_node_without_evidence_may_be_isolated_by_hand():

@@ -13,6 +13,7 @@ from metrics.errors import (
     NotPermittedError,
     PlantRefusedError,
     PlantUnavailableError,
+    RequestRefusedError,
     StoreFailedError,
     UnsupportedError,
 )
@@ -118,6 +119,7 @@ def test_causes_are_sentences_with_their_values():
         (KeyError("n1"), 70),
         (MemoryError(), 70),
         (KeyboardInterrupt(), 70),
+        (RequestRefusedError("too many requests"), 1),
     ],
 )
 def test_errors_have_their_code(error, code):

@@ -217,9 +217,22 @@ def embedded():
 def test_a_live_ledger_is_audited_in_pages(embedded, monkeypatch):
     """The whole chain is read page by page, up to the tip."""
     monkeypatch.setattr(transactions, "PAGE_BLOCKS", 7)
-    results = transactions._audits(session_of(plant=embedded))
+    results = waited(transactions._audits(session_of(plant=embedded)))
     assert {result.status for result in results} == {CheckStatus.PASSED}
     assert results[0].evidence["blocks"] == 21
+
+
+def test_a_long_audit_lets_ticks_pass_where_others_wait(embedded, monkeypatch):
+    """A daemon's audit takes a tick a page where a page takes all of its turn; it ends at the tip it began with."""
+    monkeypatch.setattr(transactions, "PAGE_BLOCKS", 7)
+    audit = transactions._audits(session_of(plant=embedded, turn_s=-1.0))
+    for _ in range(3):
+        next(audit)
+        embedded.observe(1.0)
+    with pytest.raises(StopIteration) as ended:
+        next(audit)
+    assert {result.status for result in ended.value.value} == {CheckStatus.PASSED}
+    assert ended.value.value[0].evidence["blocks"] == 21
 
 
 def test_a_chain_with_a_hole_fails(embedded):
@@ -228,8 +241,8 @@ def test_a_chain_with_a_hole_fails(embedded):
     short = SimpleNamespace(
         ledger=embedded.ledger, blocks=lambda start, _: embedded.blocks(start, 5) if start < 5 else []
     )
-    assert transactions._audits(session_of(plant=plant))[0].status is CheckStatus.PASSED
-    (chain, *_) = transactions._audits(session_of(plant=short))
+    assert waited(transactions._audits(session_of(plant=plant)))[0].status is CheckStatus.PASSED
+    (chain, *_) = waited(transactions._audits(session_of(plant=short)))
     assert chain.status is CheckStatus.FAILED
     assert "block 5: is missing below the tip at 20" in chain.message
 
@@ -240,7 +253,7 @@ def test_a_ledger_that_does_not_answer_leaves_every_claim_open():
     def silent():
         raise PlantUnavailableError("gone")
 
-    results = transactions._audits(session_of(plant=SimpleNamespace(ledger=silent)))
+    results = waited(transactions._audits(session_of(plant=SimpleNamespace(ledger=silent))))
     assert {result.status for result in results} == {CheckStatus.ERROR}
     assert {result.name for result in results} == {"ledger.fork", *(f"ledger.{claim}" for claim in Claim)}
     assert all(result.required for result in results)

@@ -252,6 +252,7 @@ def test_a_decided_finding_does_not_come_back_before_its_time(governed):
             now_s=now_s,
             journal_tip=(1, "00"),
             telemetry=governed.directory / "govern" / "telemetry.db",
+            settable=True,
         )
         return {item["title"] for item in daemon_report.new_proposals(record, situation, earlier)}
 

@@ -2,15 +2,18 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from controller import cli, govern, report, run
+from controller.carrying_out import way
 from controller.config import load
 from controller.daemon_report import new_proposals
 from controller.estimates import measured
+from controller.findings import Finding
 from controller.proposals import Situation, encode, propose
 from controller.record import Recorded
 from controller.rehearsal import NotRehearsedError, Rehearsal
@@ -455,7 +458,7 @@ def asked_of(monkeypatch, module, name, *words):
 
 
 def test_a_run_is_made_again_by_the_command_line_that_made_it(tmp_path, monkeypatch):
-    """Every option as it was given, file names quoted; so that the printed command leads to the same job."""
+    """Every option as it was given, file names quoted, but for the report's directory, which is another one."""
     config, scenario = tmp_path / "my file.toml", tmp_path / "mass.toml"
     config.write_text("[isolation]\nrate_share = 0.12\n")
     scenario.write_text('name = "mass"\ndescription = "none"\n')
@@ -464,8 +467,10 @@ def test_a_run_is_made_again_by_the_command_line_that_made_it(tmp_path, monkeypa
     job = asked_of(monkeypatch, run, "execute", *words)
     assert f"--config '{config}' --scenario {scenario} " in job.command
     program, *typed = shlex.split(job.command)
-    assert (program, typed) == ("iace", words)
-    assert asked_of(monkeypatch, run, "execute", *typed) == job
+    assert (program, typed[-1]) == ("iace", f"--report={tmp_path / 'r'}-again")
+    assert typed[:-1] == [word for word in words if word not in ("--report", str(tmp_path / "r"))]
+    again = asked_of(monkeypatch, run, "execute", *typed)
+    assert replace(again, report_dir=job.report_dir, command=job.command) == job
 
 
 def test_a_step_after_a_run_promises_no_values(healthy_run):
@@ -496,8 +501,9 @@ def test_the_commands_of_a_real_run_can_be_typed(iace, tmp_path):
     assert set(env) == {"IACE_ISOLATION__FRACTION_MAX"}
     again = iace(*words[words.index("iace") + 1 :], cwd=cwd, env=env)
     assert again.code in {0, 50, 51}, again.err
-    assert again.report["run"] == done.report["run"]
-    assert len(again.report["isolations"]) > len(done.report["isolations"])
+    before, after = (json.loads((cwd / name / "report.json").read_text()) for name in ("reports", "reports-again"))
+    assert (before, after["run"]) == (done.report, before["run"])
+    assert len(after["isolations"]) > len(before["isolations"])
 
 
 def test_a_daemon_names_its_own_configuration_file(healthy_run, tmp_path, monkeypatch):
@@ -512,3 +518,46 @@ def test_a_daemon_names_its_own_configuration_file(healthy_run, tmp_path, monkey
     assert asked_of(monkeypatch, govern, "govern", "govern").config_file == tmp_path / "my.toml"
     monkeypatch.delenv("IACE_CONFIG")
     assert asked_of(monkeypatch, govern, "govern", "govern").config_file == Path("iace.toml")
+
+
+@pytest.mark.parametrize("report", [[], ["--report", "r"], ["--report=r"]])
+def test_the_run_that_is_made_again_acts_and_spares_the_report(tmp_path, monkeypatch, report):
+    """A dry run's command is not dry, and neither overwrites what it is to be compared with."""
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "--dry-run", *report, "--nodes", "15"]
+    name = "r" if report else "reports"
+    command = asked_of(monkeypatch, run, "execute", *words).command
+    assert command == f"iace run --nodes 15 --report={name}-again"
+    job = asked_of(monkeypatch, run, "execute", *shlex.split(command)[1:])
+    assert (job.dry_run, job.report_dir) == (False, Path(f"{name}-again"))
+
+
+@pytest.mark.parametrize("words", [("--dry",), ("--rep", "r"), ("--repo=r",)])
+def test_no_option_is_abbreviated(capsys, words):
+    """What is printed as the command that makes a run again is made of the options by their whole names."""
+    for command in ("run", "govern"):
+        with pytest.raises(SystemExit) as left:
+            cli.main([command, *words])
+        assert left.value.code == 2
+    assert f"unrecognized arguments: {' '.join(words)}" in capsys.readouterr().err
+
+
+def test_a_plant_whose_parameters_cannot_be_changed_gets_no_trial_proposed(healthy_run):
+    """A recording shows parameters and takes none: that is told as the obstacle."""
+    asked = {"parameters": Parameters(), "unhealthy": ("gas",)}
+    (tried,) = proposals(healthy_run, **asked)
+    assert (tried["kind"], tried["carried_out_by"]) == ("parameters", "trial")
+    (told,) = proposals(healthy_run, **asked, settable=False)
+    assert (told["kind"], told["carried_out_by"], told["change"]["parameters"]) == ("kpi", "people", {})
+    assert "because the plant does not let them be changed" in told["summary"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2469.1356, "2469.1356"), (0.1, "0.1"), (1e-7, "1e-07"), (604.0, "604"), (12, "12"), (1e6, "1000000")],
+)
+def test_a_variable_has_the_very_value_that_is_proposed(value, text):
+    """No digit is lost, and a whole number needs no fraction."""
+    finding = Finding("budget", "t", "s", ("x",), settings={"isolation.backoff_base_s": (1.0, value)})
+    (command,) = way(finding, load(None, {}, {}), "iace run", "iace.toml").commands
+    assert command == (f"IACE_ISOLATION__BACKOFF_BASE_S={text} iace run", "runs again with it")

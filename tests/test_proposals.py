@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator
 
 from controller import proposals as module
 from controller.config import load
-from controller.proposals import ProposalFailedError, Situation, digest, encode, propose, write, written
+from controller.proposals import ProposalFailedError, Situation, clear, digest, encode, propose, write, written
 from controller.record import Recorded
+from metrics.errors import NotPermittedError
 from metrics.observation import Parameters
 from state.event import Event, EventKind
 from state.isolation import Refusal
@@ -260,6 +261,29 @@ def test_proposals_that_cannot_be_written_fail_the_phase(healthy_run, tmp_path, 
     monkeypatch.setattr(module, "write_atomically", full)
     with pytest.raises(ProposalFailedError, match=r"cannot be written to .*: No space left on device"):
         write(proposals(healthy_run), tmp_path)
+
+
+def test_the_proposals_of_earlier_runs_are_removed(tmp_path):
+    """Only they: neither this run's, nor what somebody else has put there."""
+    names = {"p-0123456789ab.json", "p-00000000000f.json", "p-mine.json", "notes.txt", "p-0123456789ab.json.orig"}
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    clear(tmp_path, but={"p-00000000000f"})
+    assert {path.name for path in tmp_path.iterdir()} == names - {"p-0123456789ab.json"}
+    clear(tmp_path / "missing", but=())
+    clear(tmp_path / "notes.txt", but=())
+
+
+def test_a_proposal_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
+    """It would pass for one of this run."""
+    (tmp_path / "p-0123456789ab.json").write_text("{}")
+
+    def refuse(_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(NotPermittedError, match=r"of an earlier run cannot be removed from .*another directory with"):
+        clear(tmp_path, but=())
 
 
 def test_a_run_that_saw_no_kpi_says_so(healthy_run):

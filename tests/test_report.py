@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -13,10 +14,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from controller import files, report
+from controller.cli import _parser
 from controller.config import load
 from controller.files import jsonable, write_atomically
 from controller.junit import junit_xml
-from controller.next_steps import NEXT_STEPS
+from controller.next_steps import NEXT_STEPS, next_step
 from controller.proposals import Situation, propose
 from controller.summary import ROWS_MAX, sparkline
 from metrics.errors import NotPermittedError, StoreFailedError
@@ -254,6 +256,44 @@ def test_the_page_says_verdict_causes_and_what_to_do(eventful_run, tmp_path):
     assert "rolled back: no improvement" in page
     assert NEXT_STEPS[ExitCode.ISOLATION_BLOCKED] in page
     assert f"It must end at event 31 with hash `{'ab' * 32}`" in page
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("run", "data_dir", "options"),
+    [
+        (3, Path(".iace"), "--run 3"),
+        (3, Path("my data"), "--run 3 --data-dir 'my data'"),
+        ("govern", Path(".iace"), "--run govern"),
+    ],
+)
+def test_the_last_line_has_commands_that_find_the_journal(healthy_run, tmp_path, run, data_dir, options):
+    """Whichever run is the latest meanwhile; they are the line in which equal runs differ."""
+    report.write(healthy_run, tmp_path, journal_tip=TIP, proposals=(), run=run, data_dir=data_dir)
+    *page, last = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    commands = re.findall(r"`(iace [^`]*)`", last)
+    assert commands == [
+        f"iace journal verify {options}",
+        f"iace journal export {options}",
+        f"iace proposals verify FILE {options}",
+    ]
+    for command in commands:
+        asked = _parser().parse_args(shlex.split(command)[1:])
+        assert (asked.run, asked.data_dir) == (run, data_dir)
+    assert not [line for line in page if options in line]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_daemons_page_speaks_of_a_daemon(healthy_run, tmp_path):
+    """Its journal goes on after the report, and it has no window to be lengthened and need not be run again."""
+    healthy_run.outcome = Outcome(ExitCode.CRITICAL_DISSONANCE, ("gas is outside its limits",))
+    report.write(healthy_run, tmp_path, journal_tip=TIP, proposals=(), run="govern")
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"It must hold event 31 with hash `{'ab' * 32}`" in page
+    assert "--ticks" not in page
+    assert "--ticks" in next_step(ExitCode.CRITICAL_DISSONANCE, daemon=False)
+    for code in (0, 10, 20, 30, 50, 51, 60, 61):
+        assert not re.search(r"--ticks|run\s+again", next_step(ExitCode(code), daemon=True))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -39,6 +39,15 @@ def test_numbers_rise_and_are_never_used_again(tmp_path):
     assert rundir.numbers(tmp_path) == [1, 2, 3, 4]
 
 
+def test_a_run_that_is_not_there_is_told_by_its_number(tmp_path):
+    """With the numbers there are; where none was asked for, none is named."""
+    with pytest.raises(BadDataError, match=r"^no run under \S+/runs \(there is none yet: start one with iace run\)$"):
+        rundir.journal_path(tmp_path, None)
+    rundir.make(tmp_path)
+    with pytest.raises(BadDataError, match=r"^no run 7 under \S+/runs \(runs there: 1 to 1\)$"):
+        rundir.journal_path(tmp_path, 7)
+
+
 def test_a_run_that_died_with_a_fault_in_force_is_left_over(tmp_path):
     """What a dead run has to have undone is found with its plant and its name."""
     number = left_by(tmp_path, probe("slow-1"))

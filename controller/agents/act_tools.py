@@ -30,7 +30,8 @@ Key = Annotated[
         min_length=1,
         max_length=100,
         pattern=r"^[!-~]+$",
-        description="Names this one intention: the same key with the same arguments does nothing twice. Give one of "
+        description="Names this one intention: the same key with the same arguments, whatever the reason is, does "
+        "nothing twice, and with others it is refused. Give one of "
         "your own, or leave it out and take the one that the answer tells. To try a refused command again later, use "
         "a new one.",
     ),

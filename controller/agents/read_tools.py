@@ -14,6 +14,7 @@ from pydantic import Field
 from controller.agents import answers
 from controller.agents.bounds import Bounded
 from controller.agents.daemon import AskedDaemon, seconds
+from controller.api.models import NodeStanding, ProposalStanding
 from metrics.kpi import KpiStatus, Limit, Side
 
 SAMPLES_MAX = 200
@@ -103,9 +104,7 @@ class ReadTools:
 
     def nodes(
         self,
-        status: Annotated[
-            str, Field(max_length=40, description="healthy, suspect, isolating, isolated or probation; empty: all.")
-        ] = "",
+        status: Annotated[NodeStanding, Field(description="Only those that stand there; empty: all.")] = "",
         cluster: Annotated[str, Field(max_length=200, description="Only those of one cluster; empty: all.")] = "",
         limit: Annotated[int, Field(ge=1, le=NODES_MAX, description="At most so many.")] = 20,
     ) -> answers.Nodes:
@@ -136,9 +135,7 @@ class ReadTools:
 
     def proposals(
         self,
-        status: Annotated[
-            str, Field(max_length=40, description="E.g. proposed, approved, rejected, applied; empty: all.")
-        ] = "",
+        status: Annotated[ProposalStanding, Field(description="Only those that stand there; empty: all.")] = "",
     ) -> answers.Proposals:
         """The improvement proposals in short, the newest first, at most 50 of them.
 

@@ -15,6 +15,9 @@ from controller.api.telemetry import unix_s
 from metrics.store.protocol import Aggregate
 from state.command import ExemptionKind
 
+NodeStanding = Literal["", "healthy", "suspect", "isolating", "isolated", "probation", "out, not by us"]
+ProposalStanding = Literal["", "proposed", "approved", "rejected", "expired", "applied", "verified", "rolled_back"]
+
 DURATION_MAX_S = 31_536_000.0
 EVENTS_MAX = 1000
 NODES_MAX = 100_000
@@ -154,7 +157,7 @@ class StreamQuery(Strict):
 class NodesQuery(Strict):
     """Which nodes."""
 
-    status: str = Field(default="", max_length=40, description="Only those that stand there, e.g. isolated.")
+    status: NodeStanding = Field(default="", description="Only those that stand there; empty: all.")
     cluster: str = Field(default="", max_length=200, description="Only those of one cluster.")
     limit: Annotated[int, _PLAIN] = Field(
         default=1000, ge=1, le=NODES_MAX, description="The worst by |g|, at most so many."
@@ -196,8 +199,11 @@ class Error(BaseModel):
     status: Literal["error"]
     message: str
     guard: str | None = Field(default=None, description="What forbade a command.")
-    seq: int | None = Field(default=None, description="Journal sequence after a refused command.")
+    seq: int | None = Field(
+        default=None, description="Journal sequence of a command's refusal; null where its key was used before."
+    )
     hash: str | None = Field(default=None, description="Journal hash there.")
+    repeated: bool = Field(default=False, description="Whether a command had been answered under its key before.")
     problems: list[str] = Field(default_factory=list, description="Every fault of the request or of what is missing.")
 
 

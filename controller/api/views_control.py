@@ -102,7 +102,9 @@ def ordered(port: Port, call: Call, command: asked.Command) -> Json:
 def _told(answer: Answer, tip: Mapping[str, object]) -> Json:
     if not answer.accepted:
         guard = {} if answer.guard is None else {"guard": str(answer.guard)}
-        raise ApiError(HTTPStatus.CONFLICT, answer.text, fields={**guard, **tip})
+        # A key that was used before adds nothing to the journal: its tip would be taken for this refusal's event.
+        fresh = {} if answer.repeated else tip
+        raise ApiError(HTTPStatus.CONFLICT, answer.text, fields={**guard, **fresh, "repeated": answer.repeated})
     return {"text": answer.text, "repeated": answer.repeated, "seq": None, "hash": None, **tip}
 
 

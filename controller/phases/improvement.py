@@ -103,6 +103,7 @@ def _situation(session: Session, command: str) -> Situation:
         config=config,
         command=command,
         parameters=loop.parameters,
+        settable=session.offers(Capability.PARAMETERS),
         unhealthy=loop.unhealthy(),
         environment=None if assessment is None else assessment.environment,
         trust=loop.governor.state.trust,

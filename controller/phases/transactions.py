@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 from controller.loop import Seen
@@ -36,7 +37,7 @@ def transactions(session: Session) -> Ticking[PhaseResult]:
     started_s = session.loop.now_s
     seen = yield from ticks(WINDOW_TICKS)
     checks = yield from _live_ledger(session)
-    checks += _audits(session)
+    checks += yield from _audits(session)
     checks.append(_entropy(session, seen))
     checks.append(_action_cost(session, seen))
     return PhaseResult(Phase.PHASE_II, tuple(checks), started_s, session.loop.now_s)
@@ -117,23 +118,27 @@ def _pay(session: Session, key: str, sender: str, receiver: str, amount: int, re
         refused.append(f"{key}: {answer.reason}")
 
 
-def _audits(session: Session) -> list[CheckResult]:
+def _audits(session: Session) -> Ticking[list[CheckResult]]:
     """The whole chain recomputed, every node's tip compared, and the supply held against the balances."""
     names = [*(f"ledger.{claim}" for claim in Claim), "ledger.fork"]
     if not session.offers(Capability.LEDGER):
         return [_skipped(name, "the plant does not show its ledger", required=False) for name in names]
     try:
         state = session.plant.ledger()
-        audit = _audit_chain(session, state.tip.height)
+        audit = yield from _audit_chain(session, state.tip.height)
     except PlantError as error:
         return [CheckResult(name, CheckStatus.ERROR, str(error)) for name in names]
     _compare(audit, state)
     return [*(_claim(audit, claim) for claim in Claim), _fork(state)]
 
 
-def _audit_chain(session: Session, height: int) -> ChainAudit:
-    audit = ChainAudit()
+def _audit_chain(session: Session, height: int) -> Ticking[ChainAudit]:
+    """The chain up to `height`, which was its tip when this began; a long one takes several ticks."""
+    audit, began_s = ChainAudit(), time.monotonic()
     while audit.blocks <= height:
+        if time.monotonic() - began_s > session.turn_s:
+            yield
+            began_s = time.monotonic()
         page = session.plant.blocks(audit.blocks, min(PAGE_BLOCKS, height + 1 - audit.blocks))
         if not page:
             audit.findings[Claim.CHAIN].append(f"block {audit.blocks}: is missing below the tip at {height}")

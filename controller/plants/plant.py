@@ -14,6 +14,8 @@ from typing import Protocol
 
 from metrics.observation import Capability, NodeId, Observation, Parameters
 
+SILENT_INTERVALS = 3.0  # of a plant that ticks slowly, without a new tick, before that is silence
+
 
 @dataclass(frozen=True, slots=True)
 class PlantInfo:
@@ -34,6 +36,10 @@ class PlantInfo:
     seed: int | None
     real_time: bool
     interval_s: float
+
+    def patience_s(self, unavailable_s: float) -> float:
+        """How long it may go without a new tick, where `unavailable_s` are allowed to a plant that ticks often."""
+        return max(unavailable_s, SILENT_INTERVALS * self.interval_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "last_disturbance_s": "the hold-off is 0",
         "safe_mode": _TOLD,
         "commands": "no keys are given",
+        "phase_failures": "lengthens the wait for the next attempt, which is capped at its base",
         "proposals": _NO_INPUT,
     },
     "NodeRecord": {"since_s": _TOLD, "backoff_s": "capped at its base, which is the same for all"},

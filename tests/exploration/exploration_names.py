@@ -123,7 +123,6 @@ class Namer:
             round(tokens, 3),
             str(state.safe_mode_cause),
             _since(state.safe_mode_since_s, now_s) if retried else -1,
-            min(2, state.phase_failures),
             () if pause is None else (pause.acknowledged, _until(pause.until_s, now_s)),
             -1 if quiet_s is None else _since(quiet_s, now_s),
             doubted,

@@ -35,6 +35,7 @@ class Scope:
         crashes: whether controller and plant may be away.
         commands: what operators may want.
         phases: whether it begins with the phases, instead of in GOVERNING.
+        probes: whether these make a node ill, to see it isolated.
         healing: whether parameters are tried.
         reactions: how the plant may react.
     """
@@ -47,6 +48,7 @@ class Scope:
     crashes: bool = False
     commands: tuple[str, ...] = ()
     phases: bool = False
+    probes: bool = False
     healing: bool = False
     reactions: tuple[str, ...] = REACTIONS
 
@@ -77,7 +79,16 @@ SCOPES = (
     ),
     Scope("vetoes", SIZES, reactions=("applied",), commands=("isolate", "restore", "veto")),
     Scope("doubts", SIZES, doubts=True, reactions=("applied",), commands=("clear", "restore")),
-    Scope("phases", SIZES, reactions=("applied",), commands=("pause", "resume", "clear", "restore"), phases=True),
+    Scope("phases", SIZES, reactions=("applied",), commands=("clear", "restore"), phases=True, probes=True),
+    Scope("pauses", SIZES, reactions=("applied",), commands=("pause", "resume", "clear", "restore"), phases=True),
+    Scope(
+        "probes",
+        SIZES,
+        reactions=("applied",),
+        commands=("pause", "resume", "clear", "restore"),
+        phases=True,
+        probes=True,
+    ),
     # Nodes are well in these two, however many there are.
     Scope(
         "healing",
@@ -121,7 +132,7 @@ def choices(scope: Scope, world: World) -> Iterator[tuple[Choice, bool]]:
         yield ("restart", AWAY_TICKS), False
     yield from _commands(scope, world, classes)
     if scope.phases:
-        yield from _checks(world, classes)
+        yield from _checks(scope, world, classes)
 
 
 def make(world: World, choice: Choice) -> None:
@@ -213,7 +224,7 @@ def _commands(scope: Scope, world: World, classes: list[list[int]]) -> Iterator[
             yield ("command", asked.Exempt(node, ExemptionKind.VETO, 2 * TICK_S)), False
 
 
-def _checks(world: World, classes: list[list[int]]) -> Iterator[tuple[Choice, bool]]:
+def _checks(scope: Scope, world: World, classes: list[list[int]]) -> Iterator[tuple[Choice, bool]]:
     state = world.governor.state
     phase = state.machine.came_from if state.phase in (Phase.ISOLATING, Phase.SAFE_MODE) else state.phase
     held = state.phase is Phase.SAFE_MODE and state.safe_mode_cause not in SELF_ENDING
@@ -223,7 +234,7 @@ def _checks(world: World, classes: list[list[int]]) -> Iterator[tuple[Choice, bo
     elif phase in CHECKED and not held and state.pause is None:
         yield ("phase", CheckStatus.PASSED), True
         yield ("phase", CheckStatus.FAILED), False
-        if state.phase is Phase.PHASE_III:
+        if scope.probes and state.phase is Phase.PHASE_III:
             for members in classes:
                 yield ("probe", world.topology.nodes[members[0]]), False
 

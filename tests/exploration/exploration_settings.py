@@ -24,7 +24,7 @@ SHORTENED = (
     (wells, "GONE_TICKS", 1),
     (nodes, "RENEW_BEFORE_S", TICK_S),
     (governor, "RETRY_BASE_S", TICK_S),
-    (governor, "RETRY_MAX_S", 2 * TICK_S),
+    (governor, "RETRY_MAX_S", TICK_S),
 )
 
 
