@@ -6,7 +6,7 @@ Left out: whatever has an effect, which is the daemon's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -96,6 +96,10 @@ class Answers:
 
     def proposals(self) -> Sequence[Json]:
         """The improvement proposals with their status, the newest first."""
+        return list(self._each_proposal())
+
+    def _each_proposal(self) -> Iterator[Json]:
+        """The same, one at a time: months of them together take tens of megabytes."""
         return daemon_view.proposals(self._view, self._directory / rundir.PROPOSALS)
 
     def _objection(self, command: Command) -> str | None:

@@ -279,9 +279,10 @@ class Daemon(Answers):
         try:
             # Settings are rehearsed on what was recorded, which takes a while: not in anybody's turn.
             if not self.ended.is_set():
-                self._keep_proposals(daemon_report.new_proposals(record, situation, self.proposals()))
-            waiting = [item for item in self.proposals() if item["status"] == "proposed" and item["intact"]]
-            record.proposals = [dict(item) for item in waiting]
+                earlier = [daemon_report.remembered(item) for item in self._each_proposal()]
+                self._keep_proposals(daemon_report.new_proposals(record, situation, earlier))
+            each = self._each_proposal()
+            record.proposals = [dict(item) for item in each if item["status"] == "proposed" and item["intact"]]
             report.write(
                 record,
                 directory,

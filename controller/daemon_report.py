@@ -32,6 +32,7 @@ from state.stimulus import SettingsBrought
 from state.verdict import CheckResult, CheckStatus, PhaseResult, PhaseVerdict
 
 REQUIRED = (Phase.PHASE_I, Phase.PHASE_II, Phase.PHASE_III)
+_REMEMBERED = ("id", "kind", "subjects", "status", "carried_out_by", "written_s", "expires_s")
 
 
 def frozen(
@@ -140,6 +141,11 @@ def _lacking(settings: Mapping[str, object], config: Config) -> str:
     return ", ".join(f"{path} is {value} and not {wanted}" for path, value, wanted in told if value != wanted)
 
 
+def remembered(proposal: Mapping[str, object]) -> dict[str, object]:
+    """Of an earlier proposal what later ones depend on."""
+    return {name: proposal[name] for name in _REMEMBERED if name in proposal}
+
+
 def new_proposals(
     record: RunRecord, situation: Situation, earlier: Sequence[Mapping[str, object]]
 ) -> list[dict[str, object]]:
@@ -152,7 +158,7 @@ def new_proposals(
     Args:
         record: as of now.
         situation: where it stands.
-        earlier: the documents of earlier proposals, with their `status`.
+        earlier: earlier proposals, or what is `remembered` of them.
     """
     if not record.history.plant_time_s:
         return []

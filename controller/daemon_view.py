@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -245,17 +245,15 @@ def subjects(of: Event) -> set[str]:
     return {str(of.data[name]) for name in ("node", "subject", "cluster") if name in of.data}
 
 
-def proposals(seen: View, directory: Path) -> list[dict[str, Any]]:
-    """The improvement proposals with where they stand, the newest first.
+def proposals(seen: View, directory: Path) -> Iterator[dict[str, Any]]:
+    """The improvement proposals with where they stand, the newest first, each read from its file when its turn comes.
 
     Of one whose file is not what was journaled only what the journal knows is told, and that it is not intact.
     """
-    found = []
     for record in reversed(seen.plain["proposals"]):
         content, damage = _content(record, directory)
         document = json.loads(content) if damage is None else _journaled(record, damage)
-        found.append({**document, **{name: record[name] for name in _KEPT}, "intact": damage is None})
-    return found
+        yield {**document, **{name: record[name] for name in _KEPT}, "intact": damage is None}
 
 
 def damage(seen: View, directory: Path, proposal: str) -> str | None:

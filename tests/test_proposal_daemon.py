@@ -254,7 +254,8 @@ def test_a_decided_finding_does_not_come_back_before_its_time(governed):
             telemetry=governed.directory / "govern" / "telemetry.db",
             settable=True,
         )
-        return {item["title"] for item in daemon_report.new_proposals(record, situation, earlier)}
+        known = [daemon_report.remembered(item) for item in earlier]
+        return {item["title"] for item in daemon_report.new_proposals(record, situation, known)}
 
     now_s = governed.daemon.state()["plant_time_s"]
     assert again(now_s) == set()
