@@ -92,7 +92,6 @@ NAMED: Mapping[str, frozenset[str]] = {
             "safe_mode_cause",
             "probes",
             "safe_mode_since_s",
-            "phase_failures",
             "pause",
             "exemptions",
         ]
