@@ -225,9 +225,18 @@ def test_a_live_ledger_is_audited_in_pages(embedded, monkeypatch):
 def test_a_long_audit_lets_ticks_pass_where_others_wait(embedded, monkeypatch):
     """A daemon's audit takes a tick a page where a page takes all of its turn; it ends at the tip it began with."""
     monkeypatch.setattr(transactions, "PAGE_BLOCKS", 7)
-    audit = transactions._audits(session_of(plant=embedded, turn_s=-1.0))
-    for _ in range(3):
+    loop, read = Loop(), []
+    plant = SimpleNamespace(
+        ledger=embedded.ledger, blocks=lambda *page: (read.append(page[0]), embedded.blocks(*page))[1]
+    )
+    audit = transactions._audits(session_of(plant=plant, loop=loop, turn_s=-1.0))
+    for pages in range(3):
         next(audit)
+        assert read == [0, 7, 14][:pages]
+        loop.backlog = 2  # ticks that came meanwhile are taken in before the next page is read
+        next(audit)
+        assert read == [0, 7, 14][:pages]
+        loop.backlog = 0
         embedded.observe(1.0)
     with pytest.raises(StopIteration) as ended:
         next(audit)

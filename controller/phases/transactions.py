@@ -138,6 +138,8 @@ def _audit_chain(session: Session, height: int) -> Ticking[ChainAudit]:
     while audit.blocks <= height:
         if time.monotonic() - began_s > session.turn_s:
             yield
+            while session.loop.backlog:  # what has come meanwhile is taken in at once, in one and the same turn
+                yield
             began_s = time.monotonic()
         page = session.plant.blocks(audit.blocks, min(PAGE_BLOCKS, height + 1 - audit.blocks))
         if not page:
