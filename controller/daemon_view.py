@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from controller.carrying_out import PEOPLE, RELOAD, TRIAL
-from controller.explanations import Explanation
-from controller.record import Recorded
+from controller.record import Recorded, Refused
 from controller.wording import sentence
 from metrics.assessment import Assessment
 from metrics.observation import Parameters
@@ -76,7 +75,7 @@ class View:
     refusals: Mapping[tuple[str, str], int]
 
 
-def state(seen: View, about: Callable[[str], Sequence[Explanation]]) -> dict[str, Any]:
+def state(seen: View, about: Callable[[str], Sequence[Refused]]) -> dict[str, Any]:
     """Where it stands; `about` finds what has held back whatever it is asked about, the latest first."""
     plain, phase = seen.plain, Phase(seen.plain["phase"])
     held = plain["safe_mode"] is not None
@@ -184,7 +183,7 @@ def _why(
 
 
 def explained(
-    seen: View, subject: str, refusals: Sequence[Explanation], events: Sequence[Recorded]
+    seen: View, subject: str, refusals: Sequence[Refused], events: Sequence[Recorded]
 ) -> dict[str, Any] | None:
     """Why a node or cluster is, or is not, isolated; None for a subject of which nothing is known."""
     there = None if seen.assessment is None else view(seen.assessment)
@@ -205,12 +204,12 @@ def explained(
         "blocked_by": seen.plain["blocked"].get(subject),
         "not_done": [
             {
-                "rule": item.refusal.rule,
-                "guard": item.refusal.guard,
-                "observed": _number(item.refusal.observed),
-                "limit": _number(item.refusal.limit),
+                "rule": item.latest.rule,
+                "guard": item.latest.guard,
+                "observed": _number(item.latest.observed),
+                "limit": _number(item.latest.limit),
                 "first_s": item.first_s,
-                "last_s": item.refusal.at_s,
+                "last_s": item.latest.at_s,
                 "count": item.count,
             }
             for item in refusals
@@ -293,9 +292,9 @@ def _waits(record: Mapping[str, Any]) -> bool:
     return record["status"] == ProposalStatus.APPROVED and bool(record["parameters"] or record["settings"])
 
 
-def _waiting(seen: View, record: Mapping[str, Any], held: Sequence[Explanation]) -> dict[str, Any]:
+def _waiting(seen: View, record: Mapping[str, Any], held: Sequence[Refused]) -> dict[str, Any]:
     """What an approved proposal waits for: a reload, or the guard that held its trial back at the latest tick."""
-    refusal = held[0].refusal if held and held[0].refusal.at_s >= seen.now_s else None
+    refusal = held[0].latest if held and held[0].latest.at_s >= seen.now_s else None
     phase, guard, text = Phase(seen.plain["phase"]), None, "its turn"
     if record["parameters"] is None:
         text = "the reload that brings its settings"

@@ -10,26 +10,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from controller.record import Refused
 from state.isolation import Refusal
 
 EXPLANATIONS_MAX = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One explanation.
-
-    Attributes:
-        refusal: with the values of the last time.
-        first_s: plant time of the first time.
-        count: how often.
-    """
-
-    refusal: Refusal
-    first_s: float
-    count: int = 1
 
 
 class Explanations:
@@ -38,7 +23,7 @@ class Explanations:
     def __init__(self, limit: int = EXPLANATIONS_MAX) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Refusal, Explanation] = OrderedDict()
+        self._kept: OrderedDict[Refusal, Refused] = OrderedDict()
         self.totals: dict[tuple[str, str], int] = {}
 
     def add(self, refusals: Iterable[Refusal]) -> None:
@@ -47,17 +32,14 @@ class Explanations:
             for refusal in refusals:
                 kind = (refusal.rule, refusal.guard)
                 self.totals[kind] = self.totals.get(kind, 0) + 1
-                known = self._kept.get(refusal)
-                if known is None:
-                    self._kept[refusal] = Explanation(refusal, refusal.at_s)
-                else:
-                    self._kept[refusal] = Explanation(refusal, known.first_s, known.count + 1)
-                    self._kept.move_to_end(refusal)
+                known = self._kept.get(refusal) or Refused(refusal, refusal.at_s)
+                self._kept[refusal] = known.again(refusal)
+                self._kept.move_to_end(refusal)
             while len(self._kept) > self._limit:
                 self._kept.popitem(last=False)
 
-    def about(self, subject: str) -> list[Explanation]:
+    def about(self, subject: str) -> list[Refused]:
         """Those about a node, cluster or KPI, the latest first."""
         with self._lock:
-            found = [item for item in self._kept.values() if item.refusal.subject == subject]
-        return sorted(found, key=lambda item: -item.refusal.at_s)
+            found = [item for item in self._kept.values() if item.latest.subject == subject]
+        return sorted(found, key=lambda item: -item.latest.at_s)

@@ -50,8 +50,8 @@ class Refused:
     waiting: int = 0
     longest: int = 0
 
-    def again(self, refusal: Refusal, together: int, previous_s: float) -> Refused:
-        """With one more of them; `previous_s` is the plant time of the tick before."""
+    def again(self, refusal: Refusal, together: int = 1, previous_s: float = math.inf) -> Refused:
+        """With one more of them; `previous_s` is the plant time of the tick before, where waits are counted."""
         waiting = self.waiting + 1 if self.count and self.latest.at_s >= previous_s else 1
         return replace(
             self,
